@@ -1,0 +1,54 @@
+"""What can go wrong, each with the exit code that `kzoo` answers with.
+
+Every message is one line: what is wrong, where (file:line or key path), and what to do.
+"""
+
+
+class KzooError(Exception):
+    """Base of every error kzoo raises on purpose. Exit code 1: the run failed."""
+
+    exit_code = 1
+
+
+class RecipeError(KzooError):
+    """The recipe or the call is wrong. Carries every problem found, one line each."""
+
+    exit_code = 2
+
+    def __init__(self, problems: list[str] | str):
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class OptionsError(RecipeError):
+    """A plugin's options were given an unknown key or a value out of range."""
+
+
+class PluginError(KzooError):
+    """A plugin, or a name only a plugin can give, is missing, broken or ambiguous."""
+
+    exit_code = 3
+
+
+class DataError(KzooError):
+    """The dataset cannot be read, or does not hold what the method needs."""
+
+
+class StrategyError(RecipeError):
+    """The devices asked for cannot be had, or the batch does not divide over them."""
+
+
+class TrainingError(KzooError):
+    """Training stopped: a loss that is not a number, a folder that cannot be written."""
+
+
+class CheckpointError(KzooError):
+    """A checkpoint is damaged or belongs to another recipe."""
+
+
+class EvaluationError(KzooError):
+    """There is nothing that can be evaluated honestly."""
+
+
+class ExportError(KzooError):
+    """The export was refused, or did not answer what the backbone answers."""

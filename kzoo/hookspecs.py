@@ -1,0 +1,41 @@
+"""The hooks a plugin may implement. Arguments and record fields are only ever added, never taken away."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec
+
+GROUP = "kzoo"  # the entry-point group, and pluggy's project name
+
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+
+
+@hookspec
+def kzoo_methods() -> Iterator[MethodSpec]:
+    """Yield a record for each method the plugin brings."""
+    return iter(())
+
+
+@hookspec
+def kzoo_backbones() -> Iterator[BackboneSpec]:
+    """Yield a record for each backbone the plugin brings."""
+    return iter(())
+
+
+@hookspec
+def kzoo_datasets() -> Iterator[DatasetSpec]:
+    """Yield a record for each dataset the plugin brings."""
+    return iter(())
+
+
+@hookspec
+def kzoo_callbacks(recipe: Any, run_dir: Path) -> Iterator[Any]:
+    """Yield Keras callbacks to add to a training run.
+
+    recipe: the checked `kzoo.recipe.Recipe`. run_dir: the run's folder, already made.
+    """
+    return iter(())

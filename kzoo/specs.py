@@ -1,0 +1,78 @@
+"""The light records that plugins yield. Nothing here imports TensorFlow or a method.
+
+A record names its code as `"module:attribute"`; the registry imports it on first use. Fields are only ever added.
+"""
+
+from dataclasses import dataclass, field
+
+from kzoo.options import Options
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSpec:
+    """A self-supervised method.
+
+    name: how recipes name it, `lower_snake_case`.
+    target: `"module:Class"`, a subclass of `kzoo.Method`.
+    options: the Options class, light to import.
+    family: how `kzoo list` groups it, e.g. "contrastive".
+    modality: "image", "text", "video" or "stereo"; datasets and backbones of another are refused.
+    requires: outputs the backbone must offer, e.g. ("embedding",) or ("map",).
+    channels: numbers of image channels it can learn from; () means any.
+    summary: one line. paper: authors, year, identifier.
+    """
+
+    name: str
+    target: str
+    options: type[Options]
+    family: str
+    summary: str
+    paper: str
+    modality: str = "image"
+    requires: tuple[str, ...] = ("embedding",)
+    channels: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneSpec:
+    """An encoder that goes downstream.
+
+    target: `"module:function"`, called as `function(input_shape, options)`; returns a Functional `keras.Model` that maps
+    float images in [0, 1], `[B, *input_shape]`, to a dict of the outputs named in `offers`.
+    offers: "embedding" always; "map" for the last feature map, "map_1", "map_2", ... for earlier ones; "tokens".
+    min_size: the smallest image side in pixels that it accepts.
+    """
+
+    name: str
+    target: str
+    options: type[Options]
+    family: str
+    summary: str
+    paper: str = ""
+    modality: str = "image"
+    offers: tuple[str, ...] = ("embedding",)
+    min_size: int = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec:
+    """A named source of examples.
+
+    target: `"module:function"`, called as `function(split, options)`; returns a `kzoo.data.Source`.
+    splits: the splits it has. classes: number of classes, 0 where there are no labels.
+    image_shape: (height, width, channels) where all images share it, else None.
+    """
+
+    name: str
+    target: str
+    options: type[Options]
+    summary: str
+    modality: str = "image"
+    splits: tuple[str, ...] = ("train", "test")
+    classes: int = 0
+    image_shape: tuple[int, int, int] | None = None
+    licence: str = ""
+    source: str = field(default="", metadata={"help": "where the examples come from"})
+
+
+Spec = MethodSpec | BackboneSpec | DatasetSpec
