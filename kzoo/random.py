@@ -1,0 +1,113 @@
+"""Randomness that belongs to the example, not to the batch.
+
+Every draw is a pure function of a 64-bit key per example and a counter, so an example gets the same numbers whatever
+the batch size, its place in the batch, the number of replicas, or whether the code runs eagerly, in a `tf.function` or
+in `tf.data`. The generator is SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA
+2014): the n-th number of key k is `mix(k + n * golden)`.
+
+Drawing twice from the same key gives the same numbers. Derive one key for each use:
+
+    angle = uniform(fold_in(seeds, "angle"), maxval=360.0)
+    flip = bernoulli(fold_in(seeds, "flip"), 0.5)
+
+`seeds` is always int64 `[B]`; B may be unknown. A shape is a tuple of integers or scalar int32 tensors.
+"""
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+Shape = Sequence[int | tf.Tensor]
+
+
+def _signed(value: int) -> np.int64:
+    """The 64 low bits of an integer, as int64."""
+    return np.uint64(value & 0xFFFF_FFFF_FFFF_FFFF).astype(np.int64)
+
+
+# int64 throughout: it has multiplication and shifts on every device, uint64 has not. Overflow wraps, as intended.
+_GOLDEN = _signed(0x9E37_79B9_7F4A_7C15)
+_FIRST = _signed(0xBF58_476D_1CE4_E5B9)
+_SECOND = _signed(0x94D0_49BB_1331_11EB)
+_FOLD = _signed(0xD1B5_4A32_D192_ED03)  # sets the tags of fold_in apart from the counters of draws
+
+
+def _shift(x: tf.Tensor, places: int) -> tf.Tensor:
+    """Logical right shift: the arithmetic one, with the copies of the sign bit cleared."""
+    return tf.bitwise.bitwise_and(tf.bitwise.right_shift(x, np.int64(places)), np.int64((1 << (64 - places)) - 1))
+
+
+def _mix(x: tf.Tensor) -> tf.Tensor:
+    """SplitMix64's finaliser: a bijection of 64-bit integers in which each input bit flips half of the output bits."""
+    x = tf.bitwise.bitwise_xor(x, _shift(x, 30)) * _FIRST
+    x = tf.bitwise.bitwise_xor(x, _shift(x, 27)) * _SECOND
+    return tf.bitwise.bitwise_xor(x, _shift(x, 31))
+
+
+def _bits(seeds: tf.Tensor, shape: Shape) -> tf.Tensor:
+    """64 random bits per element: int64 `[B, *shape]`."""
+    sizes = tf.convert_to_tensor(list(shape), tf.int32)
+    counters = tf.reshape(tf.range(1, tf.cast(tf.reduce_prod(sizes), tf.int64) + 1), sizes)
+    keys = tf.reshape(seeds, [-1, *[1] * len(shape)])
+    return _mix(keys + counters * _GOLDEN)
+
+
+def _fraction(bits: tf.Tensor, lowest: int) -> tf.Tensor:
+    """24 of the bits, from bit `lowest` up, as a float32 multiple of 2^-24 in [0, 1): every one is exact."""
+    return tf.cast(tf.bitwise.bitwise_and(_shift(bits, lowest), np.int64(0xFF_FFFF)), tf.float32) * np.float32(2**-24)
+
+
+def fold_in(seeds: tf.Tensor, tag: int | str | tf.Tensor) -> tf.Tensor:
+    """Keys of an independent stream, int64 `[B]`.
+
+    tag: what the stream is for: a name, a number (of a view, a step), or an integer tensor, scalar or `[B]`.
+    """
+    if isinstance(tag, str):
+        tag = zlib.crc32(tag.encode()) + (1 << 32)  # beyond the numbers that anyone counts with
+    tag = tf.constant(_signed(tag)) if isinstance(tag, int) else tf.cast(tag, tf.int64)
+    return _mix(tf.bitwise.bitwise_xor(tf.convert_to_tensor(seeds, tf.int64), _mix(_FOLD + tag * _GOLDEN)))
+
+
+def example_seeds(seed: int, epoch: int | tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+    """The keys of a batch, int64 `[B]`: one per example and epoch.
+
+    seed: the run's seed. epoch: integer or integer scalar tensor.
+    position: integer `[B]`; what names the example within the epoch (its id, or its place in the epoch's order).
+    """
+    return fold_in(fold_in(fold_in(tf.zeros_like(position, tf.int64), seed), epoch), position)
+
+
+def uniform(
+    seeds: tf.Tensor, shape: Shape = (), minval: float | tf.Tensor = 0.0, maxval: float | tf.Tensor = 1.0
+) -> tf.Tensor:
+    """Float32 `[B, *shape]`, uniform in [minval, maxval). The bounds may be tensors that broadcast to the result."""
+    return minval + (maxval - minval) * _fraction(_bits(seeds, shape), 40)
+
+
+def normal(seeds: tf.Tensor, shape: Shape = ()) -> tf.Tensor:
+    """Float32 `[B, *shape]`, standard normal (Box & Muller 1958), within ±5.8.
+
+    The last bit may differ with the batch size: log and cos round differently in vector and in scalar instructions.
+    """
+    bits = _bits(seeds, shape)
+    radius = tf.sqrt(-2.0 * tf.math.log(1.0 - _fraction(bits, 40)))  # 1 - u lies in (0, 1]: the logarithm is finite
+    return radius * tf.cos(np.float32(2 * np.pi) * _fraction(bits, 16))
+
+
+def bernoulli(seeds: tf.Tensor, p: float | tf.Tensor) -> tf.Tensor:
+    """Bool `[B]`, true with probability p: never for 0, always for 1."""
+    return uniform(seeds) < p
+
+
+def integers(seeds: tf.Tensor, shape: Shape, minval: int | tf.Tensor, maxval: int | tf.Tensor) -> tf.Tensor:
+    """Int32 `[B, *shape]`, uniform over minval, ..., maxval - 1. The bounds may be tensors that broadcast to it."""
+    span = tf.cast(maxval, tf.int64) - tf.cast(minval, tf.int64)
+    # 32 random bits times the span, of which the upper half: no value is favoured by more than span / 2^32
+    return tf.cast(minval, tf.int32) + tf.cast(_shift(_shift(_bits(seeds, shape), 32) * span, 32), tf.int32)
+
+
+def permutation(seeds: tf.Tensor, n: int | tf.Tensor) -> tf.Tensor:
+    """Int32 `[B, n]`: each row the numbers 0, ..., n - 1 in random order, all orders equally likely."""
+    return tf.argsort(_bits(seeds, (n,)), axis=-1)
