@@ -1,0 +1,335 @@
+"""Layers that several plugins share, and the one builder of projection and prediction heads.
+
+Each exists because the stock layer is slower, or wrong for self-supervision. Where there is a stock layer, weights and
+configuration carry its names, so that weights move both ways.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kzoo.errors import KzooError, RecipeError
+
+_scope = threading.local()
+
+
+@contextmanager
+def local_batch_statistics() -> Iterator[None]:
+    """Within this context each replica normalises with the statistics of its own examples (for MoCo's shuffling BN).
+
+    Enter it where the model is called, inside `train_step`: it holds for the calling thread and is read while tracing.
+    The moving averages still take the mean over replicas, so that all copies stay equal.
+    """
+    before = getattr(_scope, "local", False)
+    _scope.local = True
+    try:
+        yield
+    finally:
+        _scope.local = before
+
+
+@keras.saving.register_keras_serializable(package="kzoo")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalisation (Ioffe and Szegedy 2015) by TensorFlow's fused kernel, synchronised over replicas.
+
+    Weights, configuration and results are the stock layer's. What differs: the defaults are torch's (its momentum 0.1
+    is 0.9 here), as papers on self-supervision assume; statistics are synchronised unless `synchronized=False` or
+    inside `local_batch_statistics()`; moving averages are equal on all replicas in either case. Replicas must hold
+    equally many examples. Masked, renormalised, float64 or channels-first inputs take the stock path.
+
+    Args: as `keras.layers.BatchNormalization`.
+    Input shape: `[..., D]`, any rank of at least 2. Output shape: the same.
+    """
+
+    def __init__(
+        self,
+        axis: int = -1,
+        momentum: float = 0.9,
+        epsilon: float = 1e-5,
+        synchronized: bool = True,
+        **kwargs: Any,
+    ):
+        super().__init__(axis=axis, momentum=momentum, epsilon=epsilon, synchronized=synchronized, **kwargs)
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        x = tf.convert_to_tensor(inputs)
+        channels_last = self.axis in (-1, x.shape.rank - 1)
+        if mask is not None or self.renorm or not channels_last or x.dtype not in (tf.float32, tf.float16, tf.bfloat16):
+            return super().call(inputs, training=training, mask=mask)
+        if not (training and self.trainable):
+            return self._fused(x, tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance))[0]
+
+        context = tf.distribute.get_replica_context()  # None while building under a strategy
+        replicas = context.num_replicas_in_sync if context else 1
+        if replicas == 1:
+            outputs, mean, variance = self._fused(x)
+        elif self.synchronized and not getattr(_scope, "local", False):
+            outputs, mean, variance = self._synchronised(x, context)
+        else:
+            outputs, mean, variance = self._fused(x)
+            local = tf.stop_gradient(tf.stack([mean, variance]))
+            mean, variance = tf.unstack(context.all_reduce(tf.distribute.ReduceOp.MEAN, local))
+        keep = self.momentum
+        self.moving_mean.assign(self.moving_mean * keep + mean * (1.0 - keep))
+        self.moving_variance.assign(self.moving_variance * keep + variance * (1.0 - keep))
+        return outputs
+
+    def _gamma_beta(self) -> tuple[tf.Tensor, tf.Tensor]:
+        gamma = tf.convert_to_tensor(self.gamma) if self.scale else tf.ones_like(self.moving_mean)
+        beta = tf.convert_to_tensor(self.beta) if self.center else tf.zeros_like(self.moving_mean)
+        return gamma, beta
+
+    def _fused(
+        self, x: tf.Tensor, mean: tf.Tensor | None = None, variance: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Normalise with the given moments, or with those of `x`; return the output and the (biased) moments used."""
+        gamma, beta = self._gamma_beta()
+        images = x if x.shape.rank == 4 else tf.reshape(x, [-1, 1, 1, x.shape[-1]])
+        training = mean is None
+        empty = tf.zeros([0], tf.float32)
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=images,
+            scale=gamma,
+            offset=beta,
+            mean=empty if training else mean,
+            variance=empty if training else variance,
+            epsilon=self.epsilon,
+            is_training=training,
+        )
+        if x.shape.rank != 4:
+            outputs = tf.reshape(outputs, tf.shape(x))
+            outputs.set_shape(x.shape)
+        if training:  # the kernel divides by n - 1, Keras by n
+            count = tf.cast(tf.reduce_prod(tf.shape(images)[:3]), tf.float32)
+            variance *= tf.maximum(count - 1.0, 1.0) / count
+        return outputs, mean, variance
+
+    def _synchronised(self, x: tf.Tensor, context: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        gamma, beta = self._gamma_beta()
+        values = tf.cast(x, tf.float32)
+        mean, variance = tf.nn.moments(values, axes=list(range(x.shape.rank - 1)))
+        # Squares are taken about the moving mean, which all replicas share: about zero they would cancel badly.
+        shift = tf.convert_to_tensor(self.moving_mean)
+        offset = mean - shift
+        moments = tf.stack([offset, variance + tf.square(offset)])
+        offset, second = tf.unstack(context.all_reduce(tf.distribute.ReduceOp.MEAN, moments))
+        mean, variance = shift + offset, tf.maximum(second - tf.square(offset), 0.0)
+        outputs = tf.nn.batch_normalization(values, mean, variance, beta, gamma, self.epsilon)
+        return tf.cast(outputs, x.dtype), mean, variance
+
+
+def swap_batch_normalization(model: keras.Model) -> keras.Model:
+    """Return a copy of a Functional or Sequential model whose stock BatchNormalization layers are kzoo's.
+
+    Configuration and weights are kept, so both give the same outputs; the copy trains faster, synchronised over replicas.
+    Nested models are copied too; layers that hold a BatchNormalization as an attribute are kept as they are.
+
+    Raises: KzooError if the copy's weights are not the model's.
+    """
+
+    def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        if type(layer) is keras.layers.BatchNormalization:
+            return BatchNormalization.from_config({**config, "synchronized": True})
+        return type(layer).from_config(config)
+
+    copy = keras.models.clone_model(model, clone_function=clone, recursive=True)
+    copy.set_weights(model.get_weights())  # clone_model initialises anew
+    for old, new in zip(model.weights, copy.weights, strict=True):
+        if old.name != new.name or not np.array_equal(old.numpy(), new.numpy()):
+            raise KzooError(f"{model.name}: weight {old.path!r} was not copied by clone_model; keep the model as it is")
+    return copy
+
+
+@keras.saving.register_keras_serializable(package="kzoo")
+def gelu(x: tf.Tensor) -> tf.Tensor:
+    """Exact Gaussian error linear unit x Φ(x) (Hendrycks and Gimpel 2016), its gradient Φ(x) + x φ(x) in closed form.
+
+    TensorFlow's own differentiates term by term and costs half as much again in training. Any shape, any float type.
+    """
+    return _gelu(x)
+
+
+@tf.custom_gradient
+def _gelu(x: tf.Tensor) -> tf.Tensor:
+    cdf = 0.5 * (1.0 + tf.math.erf(x * float(np.sqrt(0.5))))
+
+    def gradient(upstream: tf.Tensor) -> tf.Tensor:
+        density = tf.exp(-0.5 * tf.square(x)) * float(1.0 / np.sqrt(2.0 * np.pi))
+        return upstream * (cdf + x * density)
+
+    return x * cdf, gradient
+
+
+@tf.custom_gradient
+def _normalise_last_axis(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tf.Tensor:
+    mean = tf.reduce_mean(x, axis=-1, keepdims=True)
+    centred = x - mean
+    scale = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True) + epsilon)
+    normed = centred * scale
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
+        by_gamma = upstream * gamma
+        inner = tf.reduce_mean(by_gamma * normed, axis=-1, keepdims=True)
+        to_x = scale * (by_gamma - tf.reduce_mean(by_gamma, axis=-1, keepdims=True) - normed * inner)
+        rows = list(range(x.shape.rank - 1))
+        return to_x, tf.reduce_sum(upstream * normed, rows), tf.reduce_sum(upstream, rows), None
+
+    return normed * gamma + beta, gradient
+
+
+@keras.saving.register_keras_serializable(package="kzoo")
+class LayerNormalization(keras.layers.LayerNormalization):
+    """Layer normalisation (Ba et al. 2016), its gradient in closed form; axes other than the last take the stock path.
+
+    The default epsilon is 1e-6, that of published vision transformers. Statistics are float32 under mixed precision.
+    Input shape: `[..., D]`. Output shape: the same.
+    """
+
+    def __init__(self, axis: int = -1, epsilon: float = 1e-6, **kwargs: Any):
+        super().__init__(axis=axis, epsilon=epsilon, **kwargs)
+
+    def call(self, inputs: Any) -> Any:
+        x = tf.convert_to_tensor(inputs)
+        if self.axis not in ([-1], [x.shape.rank - 1]) or x.dtype == tf.float64 or self.rms_scaling:
+            return super().call(inputs)
+        gamma = tf.convert_to_tensor(self.gamma) if self.scale else tf.ones([x.shape[-1]])
+        beta = tf.convert_to_tensor(self.beta) if self.center else tf.zeros([x.shape[-1]])
+        outputs = _normalise_last_axis(tf.cast(x, tf.float32), gamma, beta, self.epsilon)
+        return tf.cast(outputs, self.compute_dtype)
+
+
+@keras.saving.register_keras_serializable(package="kzoo")
+class SelfAttention(keras.layers.Layer):
+    """Multi-head self-attention, softmax(Q Kᵀ / √d) V (Vaswani et al. 2017, section 3.2), with one matrix for Q, K, V.
+
+    Args:
+        heads: number of heads; the width D of the input must divide by it.
+    Input shape: `[B, T, D]`. Output shape: `[B, T, D]`.
+    Raises: RecipeError if D does not divide by `heads`.
+    """
+
+    def __init__(self, heads: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.heads = heads
+        self.query_key_value: keras.layers.Dense | None = None
+        self.projection: keras.layers.Dense | None = None
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        width = input_shape[-1]
+        if width % self.heads:
+            raise RecipeError(
+                f"{self.name}: a width of {width} does not divide by heads={self.heads}; choose a divisor of {width}"
+            )
+        self.query_key_value = keras.layers.Dense(3 * width, dtype=self.dtype_policy, name="query_key_value")
+        self.projection = keras.layers.Dense(width, dtype=self.dtype_policy, name="projection")
+        self.query_key_value.build(input_shape)
+        self.projection.build(input_shape)
+
+    def call(self, inputs: Any) -> Any:
+        length, width = tf.shape(inputs)[1], inputs.shape[-1]
+        joint = tf.reshape(self.query_key_value(inputs), [-1, length, 3, self.heads, width // self.heads])
+        query, key, value = tf.unstack(tf.transpose(joint, [2, 0, 3, 1, 4]))  # each [B, heads, T, d]
+        query *= (width // self.heads) ** -0.5
+        logits = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32)
+        attention = tf.cast(tf.nn.softmax(logits), value.dtype)
+        mixed = tf.transpose(tf.matmul(attention, value), [0, 2, 1, 3])
+        return self.projection(tf.reshape(mixed, [-1, length, width]))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "heads": self.heads}
+
+
+@keras.saving.register_keras_serializable(package="kzoo")
+class TransformerBlock(keras.layers.Layer):
+    """Pre-norm transformer block: x += attention(norm(x)); x += mlp(norm(x)) (Dosovitskiy et al. 2021, equations 2, 3).
+
+    Args:
+        heads: number of attention heads; the width D of the input must divide by it.
+        mlp_ratio: width of the hidden layer of the MLP, in multiples of D.
+    Input shape: `[B, T, D]`. Output shape: `[B, T, D]`.
+    """
+
+    def __init__(self, heads: int, mlp_ratio: float = 4.0, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.heads = heads
+        self.mlp_ratio = mlp_ratio
+        policy = self.dtype_policy
+        self.attention_norm = LayerNormalization(dtype=policy, name="attention_norm")
+        self.attention = SelfAttention(heads, dtype=policy, name="attention")
+        self.mlp_norm = LayerNormalization(dtype=policy, name="mlp_norm")
+        self.expand: keras.layers.Dense | None = None
+        self.contract: keras.layers.Dense | None = None
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        width = input_shape[-1]
+        hidden = round(width * self.mlp_ratio)
+        self.expand = keras.layers.Dense(hidden, activation=gelu, dtype=self.dtype_policy, name="expand")
+        self.contract = keras.layers.Dense(width, dtype=self.dtype_policy, name="contract")
+        for layer in (self.attention_norm, self.attention, self.mlp_norm, self.expand):
+            layer.build(input_shape)
+        self.contract.build((*input_shape[:-1], hidden))
+
+    def call(self, inputs: Any) -> Any:
+        x = inputs + self.attention(self.attention_norm(inputs))
+        return x + self.contract(self.expand(self.mlp_norm(x)))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "heads": self.heads, "mlp_ratio": self.mlp_ratio}
+
+
+def mlp_head(
+    widths: Sequence[int],
+    *,
+    hidden_norm: bool = False,
+    final_norm: bool | Literal["no_beta", "no_affine"] = False,
+    final_bias: bool = True,
+    name: str = "head",
+) -> keras.Sequential:
+    """Build a projector or predictor: Dense layers with ReLU between them, each optionally batch-normalised.
+
+    A Dense layer that is followed by normalisation has no bias: the normalisation would take it away.
+
+    Args:
+        widths: the width of each Dense layer; the last is the width of the output.
+        hidden_norm: normalise before each ReLU.
+        final_norm: normalise the output: True in full, "no_beta" without shift, "no_affine" without shift and scale.
+        final_bias: give the last Dense layer a bias, where no normalisation follows it.
+
+    Input shape: `[B, D]`. Output shape: `[B, widths[-1]]`.
+    Raises: RecipeError without a width.
+
+    The heads of the literature:
+        SimCLR:            mlp_head([2048, 128], hidden_norm=True, final_norm="no_beta")
+        MoCo v1:           mlp_head([128])
+        MoCo v2:           mlp_head([2048, 128])
+        BYOL:              mlp_head([4096, 256], hidden_norm=True)                    projector and predictor
+        SimSiam projector: mlp_head([2048, 2048, 2048], hidden_norm=True, final_norm="no_affine")
+        SimSiam predictor: mlp_head([512, 2048], hidden_norm=True)
+        Barlow Twins:      mlp_head([8192, 8192, 8192], hidden_norm=True, final_bias=False)
+    """
+    if not widths:
+        raise RecipeError(f"{name}: a head without layers; give mlp_head at least one width")
+    layers: list[keras.layers.Layer] = []
+    for index, width in enumerate(widths[:-1]):
+        layers.append(keras.layers.Dense(width, use_bias=not hidden_norm, name=f"dense_{index}"))
+        if hidden_norm:
+            layers.append(BatchNormalization(name=f"norm_{index}"))
+        layers.append(keras.layers.ReLU(name=f"relu_{index}"))
+    last = len(widths) - 1
+    layers.append(keras.layers.Dense(widths[-1], use_bias=final_bias and not final_norm, name=f"dense_{last}"))
+    if final_norm:
+        norm = BatchNormalization(center=final_norm is True, scale=final_norm != "no_affine", name=f"norm_{last}")
+        layers.append(norm)
+    return keras.Sequential(layers, name=name)
