@@ -3,7 +3,7 @@
 This module is imported by listing commands: pydantic only, never TensorFlow.
 """
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Options(BaseModel):
@@ -52,3 +52,26 @@ class FolderOptions(Options):
     skip_broken: bool = Field(
         False, description="leave out, and name, the files that cannot be decoded; false: the first one is an error"
     )
+
+
+class ViewOptions(Options):
+    """How one augmented view is made; `kzoo.augment.view` takes these. A method sets its paper's values as defaults."""
+
+    scale: tuple[float, float] = Field((0.08, 1.0), description="area of the random crop, as a share of the image")
+    flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
+    jitter: tuple[float, float, float, float] = Field(
+        (0.4, 0.4, 0.4, 0.1), description="strengths of brightness, contrast, saturation and hue jitter"
+    )
+    jitter_p: float = Field(0.8, ge=0, le=1, description="probability of colour jitter")
+    greyscale_p: float = Field(0.2, ge=0, le=1, description="probability of greyscale")
+    blur_p: float = Field(0.5, ge=0, le=1, description="probability of Gaussian blur with sigma 0.1 to 2 pixels")
+    solarize_p: float = Field(0.0, ge=0, le=1, description="probability of inverting all values above one half")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "ViewOptions":
+        low, high = self.scale
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"scale: expected 0 < low <= high <= 1. Received: {low}, {high}")
+        if min(self.jitter) < 0 or self.jitter[3] > 0.5:
+            raise ValueError(f"jitter: expected strengths of at least 0, and hue of at most 0.5. Received: {self.jitter}")
+        return self

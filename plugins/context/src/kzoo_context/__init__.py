@@ -1,0 +1,1 @@
+"""Context-prediction methods for kzoo."""

@@ -1,0 +1,1 @@
+"""Generative methods for kzoo."""

@@ -1,0 +1,77 @@
+"""Losses that several plugins share. Each returns the mean over this replica's examples, in float32.
+
+Features gathered from the other replicas keep their gradient, so that summing the replicas' gradients gives exactly
+that of the loss of the joint batch.
+"""
+
+import tensorflow as tf
+
+from kzoo import replicas
+
+_MASKED = -1e9  # a logit that no softmax sees
+
+
+def l2_normalize(x: tf.Tensor) -> tf.Tensor:
+    """Rows `[..., d]` scaled to unit norm in float32; the gradient is finite at 0."""
+    return tf.math.l2_normalize(tf.cast(x, "float32"), axis=-1, epsilon=1e-12)
+
+
+def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Mean softmax cross-entropy, natural logarithm. logits `[b, k]`, labels int `[b]`."""
+    return tf.reduce_mean(
+        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=tf.cast(logits, "float32"))
+    )
+
+
+def accuracy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Share of rows whose largest logit is the label, in [0, 1]."""
+    hits = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), tf.cast(labels, tf.int32))
+    return tf.reduce_mean(tf.cast(hits, "float32"))
+
+
+def own_columns(batch: int | tf.Tensor) -> tf.Tensor:
+    """Column numbers, int32 `[b]`, at which this replica's rows stand in a gathered batch."""
+    return tf.range(batch) + replicas.index() * batch
+
+
+def nt_xent_logits(z_0: tf.Tensor, z_1: tf.Tensor, temperature: float) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The two sets of logits of NT-Xent and the label of each row.
+
+    Args:
+        z_0, z_1: projections of two views, `[b, d]`, not yet normalised.
+
+    Returns:
+        logits of view 0 and of view 1, `[b, 2B]`: similarity with the other view of every example (columns 0..B-1),
+        then with the same view (B..2B-1, itself masked); and the labels `[b]`, the column of the positive.
+    """
+    z_0, z_1 = l2_normalize(z_0), l2_normalize(z_1)
+    all_0, all_1 = replicas.gather(z_0), replicas.gather(z_1)
+    labels = own_columns(tf.shape(z_0)[0])
+    itself = _MASKED * tf.one_hot(labels, tf.shape(all_0)[0])
+    from_0 = tf.concat(
+        [tf.matmul(z_0, all_1, transpose_b=True), tf.matmul(z_0, all_0, transpose_b=True) + itself], axis=1
+    )
+    from_1 = tf.concat(
+        [tf.matmul(z_1, all_0, transpose_b=True), tf.matmul(z_1, all_1, transpose_b=True) + itself], axis=1
+    )
+    return from_0 / temperature, from_1 / temperature, labels
+
+
+def nt_xent(z_0: tf.Tensor, z_1: tf.Tensor, temperature: float) -> tf.Tensor:
+    """NT-Xent (Chen et al. 2020, equation 1), averaged over the 2B anchors as in the paper.
+
+    The authors' TensorFlow code returns the sum over the two views, twice this value.
+    All embeddings equal gives log(2B - 1); orthogonal negatives log(1 + (2B - 2) exp(-1 / temperature)).
+    """
+    logits_0, logits_1, labels = nt_xent_logits(z_0, z_1, temperature)
+    return (cross_entropy(logits_0, labels) + cross_entropy(logits_1, labels)) / 2
+
+
+def info_nce_logits(query: tf.Tensor, key: tf.Tensor, negatives: tf.Tensor, temperature: float) -> tf.Tensor:
+    """Logits `[b, 1 + K]` of each query against its key (column 0) and K negatives (He et al. 2020, equation 1).
+
+    Args:
+        query, key: unit-norm `[b, d]`. negatives: unit-norm `[K, d]`.
+    """
+    positive = tf.reduce_sum(query * key, axis=-1, keepdims=True)
+    return tf.concat([positive, tf.matmul(query, negatives, transpose_b=True)], axis=1) / temperature

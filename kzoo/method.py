@@ -1,0 +1,349 @@
+"""`Method`: the base class that turns a pretext, heads and a loss into a Keras model that trains on any number of replicas.
+
+It owns what is easy to get wrong and silent when wrong: dividing by the number of replicas, clipping the joint gradient,
+loss scaling, building before compile, per-example randomness, the configuration, and inference on the backbone alone.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+import keras
+import numpy as np
+import tensorflow as tf
+from pydantic import ValidationError
+
+from kzoo import replicas
+from kzoo.data import array_source, to_float, training_stream
+from kzoo.errors import OptionsError, StrategyError, TrainingError
+from kzoo.options import Options
+from kzoo.random import fold_in
+
+Batch = dict[str, tf.Tensor]
+Logs = dict[str, tf.Tensor]
+
+
+class Method(keras.Model):
+    """A self-supervised method around a backbone.
+
+    A subclass annotates `options: ItsOptions` and writes `pretext`, `build_heads`, `forward`, `loss`, and, where the
+    paper does more than one gradient step on one loss, `train_step`.
+
+    Args:
+        backbone: a Functional model, float images in [0, 1] `[B, H, W, C]` to a dict with "embedding" `[B, D]`.
+        options: the validated options; or give them one by one as keywords.
+
+    Raises:
+        OptionsError: an option is unknown or out of range.
+    """
+
+    options: Options
+
+    def __init__(
+        self, backbone: keras.Model, options: Options | None = None, *, name: str | None = None, **values: Any
+    ):
+        super().__init__(name=name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower())
+        del self.loss  # Keras keeps the loss= argument of compile() under the name of our method
+        if options is None:
+            try:
+                options = self.options_class()(**values)
+            except ValidationError as error:
+                raise OptionsError(
+                    [f"{self.name}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+                ) from None
+        self.backbone = backbone
+        self.options = options
+        self.clip_norm: float | None = None
+        self.clip_tensor_norm: float | None = None
+        self.accumulate = 1
+        self.build_heads()
+        self._build_on_zeros()
+
+    # ---- what a method author writes --------------------------------------------------------------------------------
+
+    @staticmethod
+    def pretext(batch: Batch, seed: tf.Tensor, options: Any) -> Batch:
+        """Turn raw examples into a training batch.
+
+        Pure: no variables, no randomness but from `seed`, so it can run in the input pipeline or be drawn as a picture.
+
+        Args:
+            batch: raw examples, e.g. {"image": uint8 `[B, H, W, C]`, "id": int64 `[B]`, "label": int64 `[B]`}.
+            seed: int64 `[B]`, one key per example; draw with `kzoo.random`.
+            options: the method's options.
+
+        Returns:
+            tensors whose first axis is B or a multiple of it, those of example i before those of i + 1 or stacked in views.
+        """
+        raise TypeError("a method must define pretext(batch, seed, options)")
+
+    def build_heads(self) -> None:
+        """Create and build what the method adds to the backbone; `self.width` is the width of the embedding."""
+
+    def forward(self, batch: Batch, training: bool) -> dict[str, tf.Tensor]:
+        """The outputs that `loss` reads, from a batch that `pretext` made."""
+        raise TypeError(f"{type(self).__name__} must define forward(batch, training)")
+
+    def loss(self, outputs: dict[str, tf.Tensor], batch: Batch) -> tf.Tensor:
+        """A float32 scalar: the mean over this replica's examples. Outputs arrive in float32."""
+        raise TypeError(f"{type(self).__name__} must define loss(outputs, batch)")
+
+    def monitor(self, outputs: dict[str, tf.Tensor], batch: Batch) -> Logs:
+        """More scalars to log beside the loss, e.g. the pretext accuracy."""
+        return {}
+
+    def train_step(self, batch: Batch) -> Logs:
+        """One step of the paper, in the paper's order. By default: `minimise`."""
+        return self.minimise(batch)
+
+    # ---- what it calls ----------------------------------------------------------------------------------------------
+
+    @property
+    def width(self) -> int:
+        """Width D of the backbone's embedding."""
+        return int(self.backbone.output["embedding"].shape[-1])
+
+    @property
+    def input_size(self) -> int:
+        """Side in pixels of the images that the backbone takes; for a backbone of any size, that of the options, or 32."""
+        return self.backbone.input_shape[1] or getattr(self.options, "size", None) or 32
+
+    def embed(self, images: tf.Tensor, training: bool) -> tf.Tensor:
+        """The backbone's embedding `[B, D]` of float images in [0, 1]."""
+        return self.backbone(images, training=training)["embedding"]
+
+    def minimise(
+        self,
+        batch: Batch,
+        *,
+        loss: Callable[[Batch], tuple[tf.Tensor, Logs]] | None = None,
+        variables: list[keras.Variable] | None = None,
+        optimizer: keras.optimizers.Optimizer | None = None,
+    ) -> Logs:
+        """One optimizer step on a loss that is a mean over this replica's examples.
+
+        Args:
+            loss: `batch -> (scalar, logs)`; by default `forward`, `loss` and `monitor`.
+            variables: what to update; by default all trainable variables (a teacher's are not).
+            optimizer: by default the compiled one. A GAN calls twice, with two losses, variable lists and optimizers.
+
+        Returns:
+            logs of this replica, "loss" among them; Keras averages them over the replicas.
+        """
+        loss = loss or self._loss_and_logs
+        variables = self.trainable_variables if variables is None else variables
+        optimizer = optimizer or self.optimizer
+        parts = _split(batch, self.accumulate)
+        gradients, logs = self._gradients(parts[0], loss, variables, optimizer)
+        for part in parts[1:]:
+            # one after the other: the memory of one part, not of all
+            with tf.control_dependencies([g for g in gradients if g is not None]):
+                more, more_logs = self._gradients(
+                    {key: tf.identity(value) for key, value in part.items()}, loss, variables, optimizer
+                )
+            gradients = [g if m is None else m if g is None else g + m for g, m in zip(gradients, more, strict=True)]
+            logs = {key: value + more_logs[key] for key, value in logs.items()}
+        if len(parts) > 1:
+            gradients = [g if g is None else g / len(parts) for g in gradients]
+            logs = {key: value / len(parts) for key, value in logs.items()}
+        optimizer.apply(self._clip(gradients, optimizer), variables)
+        return logs
+
+    # ---- what Keras calls -------------------------------------------------------------------------------------------
+
+    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """The downstream embedding `[B, D]` of images, uint8 or float in [0, 1], `[B, H, W, C]`."""
+        return self.embed(to_float(images), training=training)
+
+    def compile(
+        self,
+        optimizer: Any = "adam",
+        *,
+        clip_norm: float | None = None,
+        clip_tensor_norm: float | None = None,
+        accumulate: int = 1,
+        jit_compile: bool | str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        """Set the optimizer; inside the strategy's scope where there is one.
+
+        Args:
+            clip_norm: largest norm of the whole gradient of the joint batch. clip_tensor_norm: of each tensor's (DINO).
+            accumulate: cut each batch in so many parts, one after the other, for one update; saves memory. Losses that
+                compare examples see one part at a time.
+            jit_compile: "auto" means XLA on one accelerator only; on the CPU it makes steps several times slower.
+
+        Raises:
+            StrategyError: the optimizer clips by itself under several replicas, where it would clip each replica's
+                part of the gradient; or float16 is asked for there.
+        """
+        if jit_compile == "auto":
+            jit_compile = replicas.count() == 1 and bool(tf.config.list_physical_devices("GPU"))
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        del self.loss
+        own = self.optimizer
+        if replicas.count() > 1:
+            if own.clipnorm or own.global_clipnorm or own.clipvalue:
+                raise StrategyError(
+                    "optimizer: clips each replica's part of the gradient; give clip_norm to compile() instead"
+                )
+            if isinstance(own, keras.optimizers.LossScaleOptimizer):
+                raise StrategyError("train.precision: mixed_float16 works on one replica; use mixed_bfloat16 on several")
+        self.clip_norm, self.clip_tensor_norm, self.accumulate = clip_norm, clip_tensor_norm, accumulate
+        own.build(self.trainable_variables)
+
+    def fit(self, x: Any = None, *, batch_size: int | None = None, epochs: int = 1, seed: int = 0, **kwargs: Any) -> Any:
+        """Train, as `keras.Model.fit`.
+
+        Args:
+            x: raw images, uint8 `[N, H, W, C]`, which are shuffled, batched and passed through the pretext here; or a
+                dataset of batches that the pretext already made (`kzoo.data.training_stream`).
+            batch_size: of the global batch, for raw images; 256 or N if that is less.
+            seed: of order and augmentation, for raw images.
+        """
+        if isinstance(x, np.ndarray):
+            source = array_source(self.name, x)
+            batch_size = batch_size or min(256, source.size)
+            kwargs.setdefault("steps_per_epoch", source.size // batch_size)
+            x = self.stream(source, batch_size=batch_size, seed=seed)
+        kwargs["callbacks"] = [_EpochMeans(), *kwargs.get("callbacks", [])]
+        return super().fit(x, epochs=epochs, **kwargs)
+
+    def stream(self, source: Any, *, batch_size: int, seed: int, start_step: int = 0) -> Any:
+        """The endless training batches of a `kzoo.data.Source`, laid over the replicas of the current strategy."""
+        strategy = self.distribute_strategy
+        shards = strategy.num_replicas_in_sync
+        if batch_size % (shards * self.accumulate):
+            raise StrategyError(
+                f"train.batch_size: {batch_size} does not divide over {shards} replicas"
+                + (f" x {self.accumulate} accumulated parts" if self.accumulate > 1 else "")
+            )
+
+        def pipeline(context: Any) -> tf.data.Dataset:
+            local = shards // context.num_input_pipelines
+            return training_stream(
+                source,
+                self.transform,
+                batch_size=batch_size,
+                seed=seed,
+                start_step=start_step,
+                shard_index=context.input_pipeline_id * local,
+                shard_count=shards,
+                local_shards=local,
+            )
+
+        if shards == 1:
+            return pipeline(tf.distribute.InputContext())
+        return strategy.distribute_datasets_from_function(pipeline)
+
+    def transform(self, batch: Batch, seeds: tf.Tensor) -> Batch:
+        """The pretext, plus what every step may need: "id" and "seed", int64 `[B]`, for randomness inside the step."""
+        ready = self.pretext(batch, fold_in(seeds, "pretext"), self.options)
+        return {"id": batch["id"], "seed": fold_in(seeds, "step"), **ready}
+
+    def test_step(self, batch: Batch) -> Logs:
+        """The pretext loss in inference mode, on batches that `stream` made of held-out examples."""
+        outputs = _as_float32(self.forward(batch, training=False))
+        return {"loss": self.loss(outputs, batch), **self.monitor(outputs, batch)}
+
+    @property
+    def metrics(self) -> list[keras.Metric]:
+        """None: the logs of a step are that step's own figures, and their means over the epoch are made outside."""
+        return []
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "options": self.options.model_dump(mode="json"),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Self:
+        backbone = keras.saving.deserialize_keras_object(config["backbone"], custom_objects=custom_objects)
+        return cls(backbone, cls.options_class()(**config["options"]), name=config["name"])
+
+    @classmethod
+    def options_class(cls) -> type[Options]:
+        """The class that annotates `options`."""
+        for owner in cls.__mro__:
+            if "options" in vars(owner).get("__annotations__", {}):
+                return inspect.get_annotations(owner, eval_str=True)["options"]
+        raise TypeError(f"{cls.__name__} must annotate `options: ItsOptions`")
+
+    # ---- inside -----------------------------------------------------------------------------------------------------
+
+    def _build_on_zeros(self) -> None:
+        """Create every variable now: a model that is first built inside fit reloads with other outputs, silently."""
+        size, channels = self.input_size, self.backbone.input_shape[-1]
+        raw = {
+            "image": np.zeros((2, size, size, channels), "uint8"),
+            "id": np.zeros(2, "int64"),
+            "label": np.full(2, -1, "int64"),
+        }
+        batch = self.transform({key: tf.constant(value) for key, value in raw.items()}, tf.zeros(2, "int64"))
+        self.forward(batch, training=False)
+        self.built = True
+
+    def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: already built. Stock Keras would build again here, and fails under MultiWorkerMirroredStrategy."""
+
+    def _loss_and_logs(self, batch: Batch) -> tuple[tf.Tensor, Logs]:
+        outputs = _as_float32(self.forward(batch, training=True))
+        return self.loss(outputs, batch), self.monitor(outputs, batch)
+
+    def _gradients(self, batch: Batch, loss: Any, variables: list[Any], optimizer: Any) -> tuple[list[Any], Logs]:
+        with tf.GradientTape() as tape:
+            value, logs = loss(batch)
+            total = tf.add_n([value, *self.losses]) if self.losses else value
+            total = optimizer.scale_loss(total / replicas.count())  # the optimizer sums over the replicas
+        return tape.gradient(total, variables), {"loss": value, **logs}
+
+    def _clip(self, gradients: list[Any], optimizer: Any) -> list[Any]:
+        """Clip the gradient of the joint batch, not each replica's part of it."""
+        if not (self.clip_norm or self.clip_tensor_norm):
+            return gradients
+        present = replicas.total([tf.convert_to_tensor(g) for g in gradients if g is not None])
+        scale = getattr(optimizer, "dynamic_scale", 1.0)
+        if self.clip_tensor_norm:
+            present = [tf.clip_by_norm(g, self.clip_tensor_norm * scale) for g in present]
+        if self.clip_norm:
+            present, _ = tf.clip_by_global_norm(present, self.clip_norm * scale)
+        clipped = iter([g / replicas.count() for g in present])
+        return [None if g is None else next(clipped) for g in gradients]
+
+
+class _EpochMeans(keras.callbacks.Callback):
+    """Makes the epoch's figures the means over its steps, and stops at the first loss that is not a number."""
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.sums: dict[str, float] = {}
+        self.steps = 0
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.steps += 1
+        for key, value in (logs or {}).items():
+            self.sums[key] = self.sums.get(key, 0.0) + float(value)
+        if not np.isfinite(logs["loss"]):
+            step = int(self.model.optimizer.iterations.numpy())
+            rate = float(self.model.optimizer.learning_rate)
+            raise TrainingError(
+                f"{self.model.name}: the loss is {float(logs['loss'])} at step {step}, learning rate {rate:.3g}; "
+                "lower optimizer.learning_rate, or set optimizer.clip_norm"
+            )
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs.update({key: value / self.steps for key, value in self.sums.items()})
+
+
+def _as_float32(outputs: Any) -> Any:
+    return tf.nest.map_structure(lambda x: tf.cast(x, "float32") if x.dtype.is_floating else x, outputs)
+
+
+def _split(batch: Batch, parts: int) -> list[Batch]:
+    if parts == 1:
+        return [batch]
+    pieces = {key: tf.split(value, parts) for key, value in batch.items()}
+    return [{key: values[i] for key, values in pieces.items()} for i in range(parts)]
+

@@ -1,0 +1,183 @@
+"""Optimizers and learning-rate schedules of the papers, built from a recipe's `optimizer:` section.
+
+Keras decays weights outside the gradient for every optimizer; the papers' SGD and Adam add weight_decay * weight to
+the gradient, inside the momentum ("coupled"). Biases and normalisation parameters (fewer than two axes) never decay.
+"""
+
+import math
+from typing import Any, Protocol
+
+import keras
+import tensorflow as tf
+
+
+class _Settings(Protocol):
+    """What `build` reads; `kzoo.recipe.Optimizer` in a recipe."""
+
+    name: str
+    learning_rate: float
+    per: int | None
+    momentum: float
+    nesterov: bool
+    beta_1: float
+    beta_2: float
+    weight_decay: float
+    decay: str | None
+    trust: float
+    schedule: str
+    warmup_epochs: float
+    milestones: tuple[int, ...]
+    drop: float
+    final: float
+
+
+def decays(variable: Any) -> bool:
+    """Whether weight decay (and LARS adaptation) touches this variable: kernels, never biases or batch norm."""
+    return len(variable.shape) > 1
+
+
+class _Coupled:
+    """Adds `l2 * weight` to the gradient of every decaying variable before the optimizer sees it."""
+
+    def __init__(self, *args: Any, l2: float = 0.0, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.l2 = l2
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        if self.l2 and decays(variable):
+            gradient = tf.convert_to_tensor(gradient) + tf.cast(self.l2, gradient.dtype) * variable
+        super().update_step(gradient, variable, learning_rate)  # type: ignore[misc]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "l2": self.l2}  # type: ignore[misc]
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class SGD(_Coupled, keras.optimizers.SGD):
+    """SGD with momentum and coupled decay `l2`."""
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class Adam(_Coupled, keras.optimizers.Adam):
+    """Adam with coupled decay `l2`."""
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class LARS(keras.optimizers.Optimizer):
+    """Layer-wise adaptive rate scaling (You et al. 2017, arXiv:1708.03888), as the self-supervised papers use it.
+
+    For kernels: g' = g + l2 * v; trust = eta * ||v|| / ||g'||, 1 where either norm is 0.
+    For biases and normalisation parameters: g' = g, trust = 1. Then m = momentum * m + trust * g'; v = v - lr * m.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.1,
+        momentum: float = 0.9,
+        l2: float = 0.0,
+        trust: float = 1e-3,
+        name: str = "lars",
+        **kwargs: Any,
+    ):
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        self.momentum, self.l2, self.trust = momentum, l2, trust
+
+    def build(self, variables: Any) -> None:
+        if self.built:
+            return
+        super().build(variables)
+        self.momenta = self.add_optimizer_variables(variables, "momentum")
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        learning_rate = tf.cast(learning_rate, variable.dtype)
+        momentum = self.momenta[self._get_variable_index(variable)]
+        gradient = tf.convert_to_tensor(gradient)
+        if decays(variable):
+            gradient = gradient + tf.cast(self.l2, variable.dtype) * variable
+            weight_norm, gradient_norm = _norm(variable), _norm(gradient)
+            known = tf.logical_and(weight_norm > 0, gradient_norm > 0)
+            ratio = tf.cast(self.trust, variable.dtype) * weight_norm / tf.where(known, gradient_norm, 1.0)
+            gradient = gradient * tf.where(known, ratio, tf.ones_like(ratio))
+        self.assign(momentum, self.momentum * momentum + gradient)
+        self.assign_sub(variable, learning_rate * momentum)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "momentum": self.momentum, "l2": self.l2, "trust": self.trust}
+
+
+def _norm(x: Any) -> tf.Tensor:
+    return tf.sqrt(tf.reduce_sum(tf.square(x)))
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up from 0, then constant, half a cosine down to `final * peak`, or drops at milestones.
+
+    Args:
+        peak: the rate after warm-up. warmup, steps: in optimizer steps. shape: "constant", "cosine" or "step".
+        milestones: steps at which "step" multiplies the rate by `drop`.
+    """
+
+    def __init__(
+        self,
+        peak: float,
+        warmup: int,
+        steps: int,
+        shape: str = "cosine",
+        final: float = 0.0,
+        milestones: tuple[int, ...] = (),
+        drop: float = 0.1,
+    ):
+        self.peak, self.warmup, self.steps, self.shape = peak, warmup, steps, shape
+        self.final, self.milestones, self.drop = final, tuple(milestones), drop
+
+    def __call__(self, step: Any) -> tf.Tensor:
+        step = tf.cast(step, "float32")
+        rate = tf.constant(1.0)
+        if self.shape == "cosine":
+            progress = tf.clip_by_value((step - self.warmup) / max(1, self.steps - self.warmup), 0.0, 1.0)
+            rate = self.final + (1.0 - self.final) * 0.5 * (1.0 + tf.cos(math.pi * progress))
+        elif self.shape == "step":
+            for milestone in self.milestones:
+                rate = rate * tf.where(step >= milestone, self.drop, 1.0)
+        if self.warmup:
+            rate = rate * tf.minimum(1.0, (step + 1.0) / self.warmup)
+        return self.peak * rate
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("peak", "warmup", "steps", "shape", "final", "milestones", "drop")
+        return {name: getattr(self, name) for name in names}
+
+
+def scaled_rate(settings: _Settings, batch_size: int) -> float:
+    """The peak learning rate: `learning_rate * batch_size / per`, or as written without `per`."""
+    return settings.learning_rate * (batch_size / settings.per if settings.per else 1.0)
+
+
+def build(settings: _Settings, *, batch_size: int, steps_per_epoch: int, epochs: int) -> keras.optimizers.Optimizer:
+    """The optimizer of a recipe. Call it inside the strategy's scope; `without_decay` before it is built."""
+    rate = WarmUp(
+        peak=scaled_rate(settings, batch_size),
+        warmup=round(settings.warmup_epochs * steps_per_epoch),
+        steps=epochs * steps_per_epoch,
+        shape=settings.schedule,
+        final=settings.final,
+        milestones=tuple(epoch * steps_per_epoch for epoch in settings.milestones),
+        drop=settings.drop,
+    )
+    coupled = settings.decay == "coupled" if settings.decay else settings.name != "adamw"
+    l2 = {"l2": settings.weight_decay if coupled else 0.0}
+    decoupled = {} if coupled or not settings.weight_decay else {"weight_decay": settings.weight_decay}
+    betas = {"beta_1": settings.beta_1, "beta_2": settings.beta_2}
+    if settings.name == "sgd":
+        return SGD(rate, momentum=settings.momentum, nesterov=settings.nesterov, **l2, **decoupled)
+    if settings.name == "lars":
+        return LARS(rate, momentum=settings.momentum, trust=settings.trust, **l2, **decoupled)
+    return Adam(rate, epsilon=1e-8, **betas, **l2, **decoupled)  # "adam" and "adamw" differ in the decay alone
+
+
+def without_decay(optimizer: keras.optimizers.Optimizer, variables: list[Any]) -> None:
+    """Keep decoupled decay off biases and normalisation parameters. Before `optimizer.build`."""
+    still = [variable for variable in variables if not decays(variable)]
+    if optimizer.weight_decay and still:
+        optimizer.exclude_from_weight_decay(var_list=still)

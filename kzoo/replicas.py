@@ -1,0 +1,68 @@
+"""What code inside a training step may ask of the other replicas. With one replica each function is the identity.
+
+The one owner of cross-replica facts: methods and losses call these, never `tf.distribute`.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+
+def count() -> int:
+    """Number of replicas that train in step; 1 outside any strategy."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def index() -> tf.Tensor | int:
+    """This replica's number, 0 .. count() - 1: a Python 0 with one replica, else an int32 scalar."""
+    context = tf.distribute.get_replica_context()
+    if context is None or count() == 1:
+        return 0
+    return context.replica_id_in_sync_group
+
+
+def gather(x: tf.Tensor) -> tf.Tensor:
+    """Concatenate `x` `[b, ...]` of all replicas, in replica order, to `[B, ...]`. Gradients flow back to every replica."""
+    if count() == 1:
+        return x
+    return _context("gather").all_gather(x, axis=0)
+
+
+def total(values: Any) -> Any:
+    """Sum a tensor, or a list of tensors in one exchange, over the replicas."""
+    if count() == 1:
+        return values
+    return _context("total").all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+
+def mean(values: Any) -> Any:
+    """Average a tensor, or a list of tensors in one exchange, over the replicas."""
+    if count() == 1:
+        return values
+    return _context("mean").all_reduce(tf.distribute.ReduceOp.MEAN, values)
+
+
+def local(variable: Any) -> tf.Variable:
+    """This replica's own copy of a Keras or mirrored variable.
+
+    Writing through it needs no exchange between replicas; the caller must write the same value on each (a gathered
+    batch, a function of equal weights), and the conformance suite compares the copies.
+    """
+    value = getattr(variable, "value", variable)
+    value = value() if callable(value) else value
+    if isinstance(value, tf.distribute.DistributedValues):
+        values = value.values
+        context = tf.distribute.get_replica_context()
+        if context is None or len(values) == 1:
+            return values[0]
+        here = context.replica_id_in_sync_group
+        here = here if isinstance(here, int) else tf.get_static_value(here)
+        return values[here % len(values)]
+    return value
+
+
+def _context(what: str) -> Any:
+    context = tf.distribute.get_replica_context()
+    if context is None:
+        raise RuntimeError(f"kzoo.replicas.{what}: called outside a replica; call it inside train_step or strategy.run")
+    return context

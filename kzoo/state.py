@@ -1,0 +1,119 @@
+"""State that outlives a step and must be the same on every replica: EMA teacher, queue of keys, memory bank.
+
+Each owner computes its new value from what is equal everywhere (the weights, a gathered batch), so that every replica
+writes the same numbers into its own copy and no exchange is needed beyond the gather.
+"""
+
+import math
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from kzoo import replicas
+
+
+class EMATeacher(keras.layers.Layer):
+    """Copies of some student models that follow them by an exponential moving average of the weights.
+
+    The copies start equal to the students. They never receive a gradient and no optimizer owns them; yet their layers
+    stay trainable, because a frozen Keras batch normalisation would silently use moving statistics where the papers use
+    those of the batch. Only weights are averaged: each network keeps the moving statistics of what it has seen.
+
+    Args:
+        students: built models, e.g. `[backbone, projector]`. The copies are `teacher.models`, in the same order.
+    """
+
+    def __init__(self, students: Sequence[keras.Model], name: str = "teacher"):
+        super().__init__(name=name)
+        self.models = [keras.models.clone_model(student) for student in students]
+        self._pairs: list[tuple[keras.Variable, keras.Variable]] = []
+        for copy, student in zip(self.models, students, strict=True):
+            if not copy.built:
+                copy.build(student.input_shape)
+            copy.set_weights(student.get_weights())  # clone_model draws new weights
+            self._pairs += zip(copy.trainable_variables, student.trainable_variables, strict=True)
+        for ours, _ in self._pairs:
+            ours.trainable = False  # the variable, not its layer
+        self.built = True
+
+    def call(self, x: tf.Tensor, training: bool = True) -> tf.Tensor:
+        """Pass `x` through the copies one after the other; a dict of outputs passes on its "embedding"."""
+        for model in self.models:
+            x = model(x, training=training)
+            x = x["embedding"] if isinstance(x, dict) else x
+        return tf.stop_gradient(x)
+
+    def update(self, momentum: float | tf.Tensor) -> None:
+        """teacher <- momentum * teacher + (1 - momentum) * student, for every weight."""
+        for ours, theirs in self._pairs:
+            teacher, student = replicas.local(ours), replicas.local(theirs)
+            teacher.assign(momentum * teacher + (1.0 - momentum) * student)
+
+
+class Queue(keras.layers.Layer):
+    """The last `size` keys in order of arrival, `[size, width]`, unit-norm; MoCo's dictionary (He et al. 2020).
+
+    Starts as random unit vectors. `enqueue` gathers the keys of all replicas and overwrites the oldest.
+    """
+
+    def __init__(self, size: int, width: int, seed: int = 0, name: str = "queue"):
+        super().__init__(name=name)
+        self.size, self.width = size, width
+        self.keys = self.add_weight(
+            name="keys", shape=(size, width), initializer=_unit_rows(seed), trainable=False, dtype="float32"
+        )
+        self.pointer = self.add_weight(name="pointer", shape=(), initializer="zeros", trainable=False, dtype="int64")
+        self.built = True
+
+    def read(self) -> tf.Tensor:
+        """The keys, `[size, width]` float32, without gradient."""
+        return tf.stop_gradient(replicas.local(self.keys).read_value())
+
+    def enqueue(self, keys: tf.Tensor) -> None:
+        """Overwrite the oldest entries with `keys` `[b, width]` of every replica. The global batch must divide `size`."""
+        keys = replicas.gather(tf.stop_gradient(tf.cast(keys, "float32")))
+        batch = keys.shape[0]
+        if batch is not None and self.size % batch:
+            raise ValueError(f"queue of {self.size} is not a multiple of the global batch {batch}; choose one that is")
+        memory, pointer = replicas.local(self.keys), replicas.local(self.pointer)
+        start = pointer.read_value()
+        rows = start + tf.range(tf.shape(keys, out_type=tf.int64)[0])
+        memory.scatter_update(tf.IndexedSlices(keys, rows))  # in place: the queue is never copied
+        pointer.assign((start + tf.shape(keys, out_type=tf.int64)[0]) % self.size)
+
+
+class MemoryBank(keras.layers.Layer):
+    """One slot of width `width` for each of `size` examples, addressed by `id` (Wu et al. 2018, section 3.2).
+
+    Costs size * width * 4 bytes on every replica. Entries start uniform in +-sqrt(3 / width), of norm about 1.
+    """
+
+    def __init__(self, size: int, width: int, seed: int = 0, name: str = "bank"):
+        super().__init__(name=name)
+        self.size, self.width = size, width
+        bound = math.sqrt(3.0 / width)
+        self.entries = self.add_weight(
+            name="entries",
+            shape=(size, width),
+            initializer=keras.initializers.RandomUniform(-bound, bound, seed=seed),
+            trainable=False,
+            dtype="float32",
+        )
+        self.built = True
+
+    def read(self, ids: tf.Tensor) -> tf.Tensor:
+        """The entries of `ids` (any shape, in [0, size)), `[..., width]`, without gradient."""
+        return tf.stop_gradient(tf.gather(replicas.local(self.entries), ids))
+
+    def blend(self, ids: tf.Tensor, features: tf.Tensor, momentum: float) -> None:
+        """entry <- L2(momentum * entry + (1 - momentum) * feature) for the `ids` `[b]` of every replica."""
+        ids = replicas.gather(ids)
+        features = replicas.gather(tf.stop_gradient(tf.cast(features, "float32")))
+        blended = tf.math.l2_normalize(momentum * self.read(ids) + (1.0 - momentum) * features, axis=-1)
+        replicas.local(self.entries).scatter_update(tf.IndexedSlices(blended, ids))
+
+
+def _unit_rows(seed: int):
+    normal = keras.initializers.RandomNormal(stddev=1.0, seed=seed)
+    return lambda shape, dtype=None: tf.math.l2_normalize(normal(shape, dtype=dtype), axis=-1)

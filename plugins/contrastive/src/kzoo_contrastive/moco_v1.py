@@ -1,0 +1,102 @@
+"""MoCo v1 (He, Fan, Wu, Xie, Girshick, "Momentum contrast", CVPR 2020)."""
+
+import contextlib
+
+import tensorflow as tf
+from kzoo import augment, losses, replicas
+from kzoo.errors import StrategyError
+from kzoo.layers import mlp_head, split_batch_statistics
+from kzoo.method import Batch, Logs, Method
+from kzoo.random import fold_in
+from kzoo.state import EMATeacher, Queue
+
+from kzoo_contrastive.options import MoCoV1Options
+
+
+class MoCoV1(Method):
+    """A query must find its key, encoded by a slowly moving copy of the encoder, among a queue of earlier keys.
+
+    Query and key view `[B, h, w, C]` -> encoder and key encoder -> Dense `[B, 128]` -> unit norm -> InfoNCE with
+    `queue` negatives. The step keeps the authors' order: the key encoder moves first, towards the weights from before
+    this step's update; then the keys; then the loss; the keys join the queue last, so none is its own negative.
+
+    Batch statistics would tell a query which key is its own. The paper hides that by shuffling the keys over the
+    devices (shuffle BN), the authors' CIFAR demo by splitting the batch on one device (split BN). Here both are one
+    thing: the global batch is cut in `groups` parts with statistics of their own, the keys in a random order, and every
+    replica holds some of the parts; so the result does not depend on the number of replicas.
+    """
+
+    options: MoCoV1Options
+
+    @staticmethod
+    def pretext(batch: Batch, seed: tf.Tensor, options: MoCoV1Options) -> Batch:
+        size = options.size or batch["image"].shape[1]
+        view = options.view.model_dump()
+        return {
+            "query": augment.view(batch["image"], fold_in(seed, "query"), size, **view),
+            "key": augment.view(batch["image"], fold_in(seed, "key"), size, **view),
+        }
+
+    def build_heads(self) -> None:
+        self.projector = mlp_head(self.options.projector, name="projector")
+        self.projector.build((None, self.width))
+        self.key_encoder = EMATeacher([self.backbone, self.projector], name="key_encoder")
+        self.queue = Queue(self.options.queue, self.options.projector[-1])
+
+    def train_step(self, batch: Batch) -> Logs:
+        self.key_encoder.update(self.options.momentum)
+        keys = self.encode_keys(batch)
+        logs = self.minimise({**batch, "keys": keys})
+        self.queue.enqueue(keys)
+        return logs
+
+    def encode_keys(self, batch: Batch) -> tf.Tensor:
+        """Unit-norm keys `[b, d]` of the key views, encoded in another order than the queries'."""
+        if self.options.batch_norm == "shared":
+            return losses.l2_normalize(self.key_encoder(batch["key"], training=True))
+        shuffled, order = self.shuffle(batch["key"], batch["seed"])
+        with self.batch_statistics():
+            keys = losses.l2_normalize(self.key_encoder(shuffled, training=True))
+        return self.unshuffle(keys, order)
+
+    def shuffle(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """This replica's share of the global batch in a random order, and that order, int32 `[B]`."""
+        # the examples' seeds give the same order on every replica, another one each step
+        order = tf.argsort(fold_in(replicas.gather(seed), "shuffle"), stable=True)
+        mine = tf.gather(order, losses.own_columns(tf.shape(x)[0]))
+        return tf.gather(replicas.gather(x), mine), order
+
+    def unshuffle(self, x: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
+        """Put `x` of all replicas back in the order of the batch; returns this replica's share."""
+        mine = tf.gather(tf.math.invert_permutation(order), losses.own_columns(tf.shape(x)[0]))
+        return tf.gather(replicas.gather(x), mine)
+
+    def batch_statistics(self) -> contextlib.AbstractContextManager[None]:
+        """Batch statistics per group of the global batch; over all of it where they are shared."""
+        if self.options.batch_norm == "shared":
+            return contextlib.nullcontext()
+        groups, rest = divmod(self.options.groups, replicas.count())
+        if rest or not groups:
+            raise StrategyError(
+                f"method.options.groups: {self.options.groups} groups do not divide over {replicas.count()} replicas"
+            )
+        return split_batch_statistics(groups)
+
+    def forward(self, batch: Batch, training: bool) -> Batch:
+        with self.batch_statistics() if training else contextlib.nullcontext():
+            query = self.projector(self.embed(batch["query"], training), training=training)
+        return {"query": losses.l2_normalize(query)}
+
+    def logits(self, outputs: Batch, batch: Batch) -> tf.Tensor:
+        """`[b, 1 + queue]`: the key of each query in column 0, then the queue."""
+        keys = batch["keys"] if "keys" in batch else losses.l2_normalize(self.key_encoder(batch["key"], training=False))
+        return losses.info_nce_logits(outputs["query"], keys, self.queue.read(), self.options.temperature)
+
+    def loss(self, outputs: Batch, batch: Batch) -> tf.Tensor:
+        logits = self.logits(outputs, batch)
+        return losses.cross_entropy(logits, tf.zeros(tf.shape(logits)[0], tf.int32))
+
+    def monitor(self, outputs: Batch, batch: Batch) -> Logs:
+        """How often the key is nearer to its query than the whole queue."""
+        logits = self.logits(outputs, batch)
+        return {"accuracy": losses.accuracy(logits, tf.zeros(tf.shape(logits)[0], tf.int32))}

@@ -1,0 +1,53 @@
+"""SimCLR (Chen, Kornblith, Norouzi, Hinton, "A simple framework for contrastive learning", ICML 2020)."""
+
+import keras
+import tensorflow as tf
+from kzoo import augment, losses
+from kzoo.layers import mlp_head
+from kzoo.method import Batch, Logs, Method
+from kzoo.random import fold_in
+
+from kzoo_contrastive.options import SimCLROptions
+
+
+class SimCLR(Method):
+    """Two augmented views of each image must find each other among all other views of the batch.
+
+    Views `[B, h, w, C]` -> backbone `[B, D]` -> projector `[B, 128]` -> NT-Xent over the global batch, both views in
+    one forward pass, so that batch normalisation sees them together. The projector is dropped downstream.
+
+    The loss is the paper's mean over the 2B anchors; the authors' code returns the sum of the two views' means, twice
+    that, so its learning rates count double. Deviations: the image is not blurred where `blur_p` is 0, as for CIFAR;
+    colour is clipped to [0, 1] once, after all colour steps, not after each.
+    """
+
+    options: SimCLROptions
+
+    @staticmethod
+    def pretext(batch: Batch, seed: tf.Tensor, options: SimCLROptions) -> Batch:
+        size = options.size or batch["image"].shape[1]
+        view = options.view.model_dump()
+        return {
+            "view_0": augment.view(batch["image"], fold_in(seed, "view_0"), size, **view),
+            "view_1": augment.view(batch["image"], fold_in(seed, "view_1"), size, **view),
+        }
+
+    def build_heads(self) -> None:
+        self.projector = mlp_head(self.options.projector, hidden_norm=True, final_norm="no_beta", name="projector")
+        for layer in self.projector.layers:
+            if isinstance(layer, keras.layers.Dense):
+                layer.kernel_initializer = keras.initializers.RandomNormal(stddev=0.01)
+        self.projector.build((None, self.width))
+
+    def forward(self, batch: Batch, training: bool) -> Batch:
+        both = tf.concat([batch["view_0"], batch["view_1"]], axis=0)
+        z_0, z_1 = tf.split(self.projector(self.embed(both, training), training=training), 2)
+        return {"z_0": z_0, "z_1": z_1}
+
+    def loss(self, outputs: Batch, batch: Batch) -> tf.Tensor:
+        return losses.nt_xent(outputs["z_0"], outputs["z_1"], self.options.temperature)
+
+    def monitor(self, outputs: Batch, batch: Batch) -> Logs:
+        """How often a view's nearest neighbour in the batch is its other view."""
+        logits_0, _, labels = losses.nt_xent_logits(outputs["z_0"], outputs["z_1"], self.options.temperature)
+        return {"accuracy": losses.accuracy(logits_0, labels)}
