@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kzoo.errors import KzooError, RecipeError
+from kzoo.errors import RecipeError
 
 _scope = threading.local()
 
@@ -113,37 +113,29 @@ class BatchNormalization(keras.layers.BatchNormalization):
         gamma, beta = self._gamma_beta()
         values = tf.cast(x, tf.float32)
         mean, variance = tf.nn.moments(values, axes=list(range(x.shape.rank - 1)))
-        # Squares are taken about the moving mean, which all replicas share: about zero they would cancel badly.
-        shift = tf.convert_to_tensor(self.moving_mean)
-        offset = mean - shift
-        moments = tf.stack([offset, variance + tf.square(offset)])
-        offset, second = tf.unstack(context.all_reduce(tf.distribute.ReduceOp.MEAN, moments))
-        mean, variance = shift + offset, tf.maximum(second - tf.square(offset), 0.0)
+        # One sum of zero-padded rows hands every replica the moments of all. Combining them so is exact; E[x²] - E[x]²
+        # would cancel where the mean is far from zero.
+        row = tf.one_hot(context.replica_id_in_sync_group, context.num_replicas_in_sync)
+        rows = row[:, None, None] * tf.stack([mean, variance])
+        means, variances = tf.unstack(context.all_reduce(tf.distribute.ReduceOp.SUM, rows), axis=1)
+        mean = tf.reduce_mean(means, axis=0)
+        variance = tf.reduce_mean(variances + tf.square(means - mean), axis=0)
         outputs = tf.nn.batch_normalization(values, mean, variance, beta, gamma, self.epsilon)
         return tf.cast(outputs, x.dtype), mean, variance
 
 
 def swap_batch_normalization(model: keras.Model) -> keras.Model:
-    """Return a copy of a Functional or Sequential model whose stock BatchNormalization layers are kzoo's.
+    """Turn every stock BatchNormalization in a model into kzoo's, in place, and return the model.
 
-    Configuration and weights are kept, so both give the same outputs; the copy trains faster, synchronised over replicas.
-    Nested models are copied too; layers that hold a BatchNormalization as an attribute are kept as they are.
-
-    Raises: KzooError if the copy's weights are not the model's.
+    Reaches those inside nested models and composite layers, which `keras.models.clone_model` cannot. Weights and
+    settings stay, so outputs do too; from then on the layers are fused, and synchronised over replicas. Call it before
+    compiling. A Functional model remembers it in its `.keras` file; a composite layer rebuilds its stock layers there.
     """
-
-    def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
-        config = layer.get_config()
+    for layer in model._flatten_layers():
         if type(layer) is keras.layers.BatchNormalization:
-            return BatchNormalization.from_config({**config, "synchronized": True})
-        return type(layer).from_config(config)
-
-    copy = keras.models.clone_model(model, clone_function=clone, recursive=True)
-    copy.set_weights(model.get_weights())  # clone_model initialises anew
-    for old, new in zip(model.weights, copy.weights, strict=True):
-        if old.name != new.name or not np.array_equal(old.numpy(), new.numpy()):
-            raise KzooError(f"{model.name}: weight {old.path!r} was not copied by clone_model; keep the model as it is")
-    return copy
+            layer.__class__ = BatchNormalization  # adds no state: same attributes, same weights, another `call`
+            layer.synchronized = True
+    return model
 
 
 @keras.saving.register_keras_serializable(package="kzoo")
