@@ -1,0 +1,348 @@
+"""A backbone as a versioned SavedModel that TensorFlow alone can load and answer with.
+
+    <directory>/<name>/<version>/   saved_model.pb  variables/  assets.extra/kzoo.json
+
+The graph is traced from our own functions over the backbone's variables: no Keras object, optimizer or head is in it,
+and `check_ops` proves that it can only compute (a SavedModel is a program: it may carry operations that write files).
+"""
+
+import errno
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework.node_def_pb2 import NodeDef
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+from tensorflow.python.framework import op_def_registry  # the only place that says which operations have side effects
+
+from kzoo.errors import ExportError
+
+MAX_SIDE = 4096  # pixels: a file of a few hundred kilobytes can ask for gigabytes, so its header is read first
+TOLERANCE = 1e-5
+METADATA = Path("assets.extra", "kzoo.json")  # TensorFlow carries this folder along and never reads it
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
+_PNG_HEADER = 33  # bytes: the signature and the IHDR chunk
+
+# Stateful operations that an answer needs. Everything else that TensorFlow marks stateful has a side effect.
+_STATEFUL = {"Assert", "If", "ReadVariableOp", "StatefulPartitionedCall", "VarHandleOp", "While"}
+# Operations that reach files or the host although TensorFlow does not mark them stateful.
+_REACHING_OUT = re.compile(r"Debug|.*Dataset|ReadFile|MatchingFiles|ShardedFilename|PyFunc|.*Vocab|InitializeTable")
+# What TensorFlow's own saver, which restores the variables on loading, is made of.
+_SAVER = {
+    *(
+        "AssignVariableOp",
+        "Const",
+        "DisableCopyOnRead",
+        "Identity",
+        "MergeV2Checkpoints",
+        "NoOp",
+        "Pack",
+        "Placeholder",
+    ),
+    *("ReadVariableOp", "RestoreV2", "SaveV2", "Select", "ShardedFilename", "StatefulPartitionedCall"),
+    *("StaticRegexFullMatch", "StringJoin"),
+}
+
+Signature = Callable[[tf.Tensor], Mapping[str, tf.Tensor]]
+
+
+def export_backbone(
+    backbone: keras.Model,
+    directory: Path,
+    *,
+    name: str,
+    metadata: Mapping[str, Any],
+    signatures: Mapping[str, Signature] | None = None,
+) -> Path:
+    """Write the backbone to the next free version folder, `directory/name/<integer>`, and return that folder.
+
+    Two signatures are always there (H, W, C are the backbone's input size, D its embedding width):
+    `serving_default {image: uint8 [None,H,W,C]} -> {embedding: float32 [None,D]}` and
+    `serve_bytes {image_bytes: string [None]} -> {embedding: float32 [None,D]}` for JPEG and PNG files of any size up to
+    `MAX_SIDE` pixels a side (other channels are converted, alpha is dropped; fitted by `kzoo.data.resize_central`).
+
+    The folder is written beside, checked (`check_ops`, `self_check`) and renamed: a reader never sees half of it, a
+    failed export leaves nothing, nothing is overwritten, and two exporters get two versions.
+
+    Args:
+        backbone: a built Functional model from float images in [0, 1], `[B,H,W,C]`, to a dict with "embedding" `[B,D]`.
+        directory: made when missing. name: a plain folder name.
+        metadata: JSON values, written to `assets.extra/kzoo.json` with the input size, width and kzoo's version.
+        signatures: further answers, each a function from float images in [0, 1], `[B,H,W,C]`, to a dict of tensors;
+            each is called over TensorFlow with the same uint8 `image` as `serving_default`.
+
+    Raises:
+        ExportError: the backbone is no image backbone of fixed size, the graph could do more than compute, or the
+            loaded export does not answer what the backbone answers.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ExportError(
+            f"export name {name!r}: use letters, digits, '.', '_' and '-', beginning with a letter or digit"
+        )
+    height, width, channels = _input_size(backbone)
+    functions = _signatures(backbone, dict(signatures or {}))
+
+    home = Path(directory) / name
+    home.mkdir(parents=True, exist_ok=True)
+    beside = home / f".writing-{uuid4().hex}"
+    try:
+        module = tf.Module()
+        # Only what the answers read. A set of variables has no order of its own: sorting makes exports comparable.
+        captured = {id(variable): variable for function in functions.values() for variable in function.variables}
+        module.parameters = sorted(captured.values(), key=lambda variable: variable.name)
+        try:
+            tf.saved_model.save(module, str(beside), signatures=functions)
+        except (AssertionError, ValueError) as error:
+            raise ExportError(f"{name}: TensorFlow cannot save the backbone: {str(error).splitlines()[0]}") from error
+        facts = {
+            "name": name,
+            "input": {"height": height, "width": width, "channels": channels, "type": "uint8"},
+            "embedding_width": int(backbone.output["embedding"].shape[-1]),
+            "signatures": sorted(functions),
+            "kzoo_version": version("kzoo"),
+        }
+        (beside / METADATA).parent.mkdir()
+        (beside / METADATA).write_text(json.dumps({**metadata, **facts}, indent=2) + "\n", encoding="utf-8")
+
+        check_ops(beside)
+        samples = np.random.default_rng(0).integers(0, 256, (4, height, width, channels), np.uint8)
+        self_check(beside, backbone, samples)
+        _flush(beside)
+        return _claim_version(beside, home)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+
+
+def self_check(path: Path, backbone: keras.Model, images: np.ndarray) -> None:
+    """Load the export with TensorFlow and compare its embeddings with the backbone's, in batches of one and of three.
+
+    Args:
+        images: uint8 `[n,H,W,C]`, n >= 1; the first and then up to three are embedded.
+
+    Raises:
+        ExportError: an embedding differs by more than `TOLERANCE` (absolute, or relative above 1), or is not a number.
+    """
+    answer = tf.saved_model.load(str(path)).signatures["serving_default"]
+    for batch in (images[:1], images[:3]):
+        expected = np.asarray(backbone(batch.astype(np.float32) / 255, training=False)["embedding"], np.float32)
+        received = answer(image=tf.constant(batch, tf.uint8))["embedding"].numpy()
+        difference = np.abs(received - expected)
+        if not np.all(difference <= TOLERANCE * np.maximum(1, np.abs(expected))):  # also false for NaN
+            raise ExportError(
+                f"{path}: for a batch of {len(batch)} the export differs from the backbone by {difference.max():.2g}, "
+                f"more than {TOLERANCE:g}; do not serve it"
+            )
+
+
+def check_ops(path: Path) -> None:
+    """Read a SavedModel without running it, and refuse one that can do more than compute an answer.
+
+    Operations with side effects (writing files or variables, calling Python, drawing from a hidden random state) and
+    those that reach for files are refused everywhere, apart from TensorFlow's own saver, which may hold only what a
+    saver needs.
+
+    Raises:
+        ExportError: naming the operations and where they are.
+    """
+    saved = SavedModel()
+    saved.ParseFromString((Path(path) / "saved_model.pb").read_bytes())
+    faults = [fault for meta in saved.meta_graphs for fault in _faults(meta)]
+    if faults:
+        raise ExportError(
+            f"{path}: the graph holds operations that do more than compute: {', '.join(sorted(set(faults)))}"
+        )
+
+
+def _input_size(backbone: keras.Model) -> tuple[int, int, int]:
+    """(height, width, channels) of an image backbone, all known."""
+    shape = backbone.input_shape
+    sides = tuple(shape[1:]) if isinstance(shape, tuple) else ()
+    if len(sides) != 3 or None in sides or sides[2] not in (1, 3):
+        raise ExportError(f"backbone {backbone.name!r}: an export needs images [H,W,C], C 1 or 3. Received: {shape}")
+    outputs = getattr(backbone, "output", None)  # a model that is not Functional has none
+    if not isinstance(outputs, Mapping) or "embedding" not in outputs:
+        raise ExportError(f"backbone {backbone.name!r}: it has no output named 'embedding'")
+    return sides
+
+
+def _signatures(backbone: keras.Model, further: dict[str, Signature]) -> dict[str, Any]:
+    """Name → traced function."""
+    size = _input_size(backbone)
+
+    def embed(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"embedding": backbone(image, training=False)["embedding"]}
+
+    if taken := {"serving_default", "serve_bytes"} & set(further):
+        raise ExportError(f"signature {sorted(taken)[0]!r} is the backbone's own; give yours another name")
+    functions = {key: _on_pixels(key, answer, size) for key, answer in {"serving_default": embed, **further}.items()}
+    functions["serve_bytes"] = _on_files(embed, size)
+    return functions
+
+
+def _on_pixels(name: str, answer: Signature, size: tuple[int, int, int]) -> Any:
+    """Trace `answer` over uint8 `image` [None,H,W,C]."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, *size], tf.uint8, name="image")])
+    def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        image = tf.ensure_shape(image, [None, *size])  # a loaded signature does not check the shape it declares
+        image = _require(
+            tf.shape(image)[0] > 0, image, "image: an empty batch"
+        )  # convolutions of nothing fail obscurely
+        return _as_float32(name, answer(tf.cast(image, tf.float32) / 255))
+
+    return serve.get_concrete_function()
+
+
+def _on_files(answer: Signature, size: tuple[int, int, int]) -> Any:
+    """Trace `answer` over string `image_bytes` [None], JPEG or PNG files."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    def serve(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        image_bytes = tf.ensure_shape(image_bytes, [None])
+        image_bytes = _require(tf.shape(image_bytes)[0] > 0, image_bytes, "image_bytes: an empty batch")
+        pixels = tf.TensorSpec(size, tf.float32)
+        # Few at a time: a decoded picture is far larger than its file.
+        images = tf.map_fn(
+            lambda file: _decode(file, size), image_bytes, fn_output_signature=pixels, parallel_iterations=4
+        )
+        return _as_float32("serve_bytes", answer(images / 255))
+
+    return serve.get_concrete_function()
+
+
+def _as_float32(name: str, outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Half precision is how the backbone computes, not what a client should have to read."""
+    if not isinstance(outputs, Mapping):
+        raise ExportError(f"signature {name!r}: return a dict of named tensors. Received: {type(outputs).__name__}")
+    return {
+        key: tf.cast(value, tf.float32) if value.dtype.is_floating else value
+        for key, value in ((key, tf.convert_to_tensor(value)) for key, value in outputs.items())
+    }
+
+
+def _require(condition: tf.Tensor, value: tf.Tensor, *message: Any) -> tf.Tensor:
+    """`value`, unusable before `condition` was found true; InvalidArgumentError with `message` otherwise."""
+    with tf.control_dependencies([tf.debugging.Assert(condition, list(message))]):
+        return tf.identity(value)  # without the dependency TensorFlow may decode first and check later
+
+
+def _decode(file: tf.Tensor, size: tuple[int, int, int]) -> tf.Tensor:
+    """One JPEG or PNG file to float32 pixels `size`, 0..255; InvalidArgumentError for anything else."""
+    height, width, channels = size
+    is_png = tf.strings.substr(file, 0, len(_PNG)) == _PNG
+    is_jpeg = tf.strings.substr(file, 0, len(_JPEG)) == _JPEG
+    file = _require(is_png | is_jpeg, file, "image_bytes: not a JPEG or PNG file")
+    sides = tf.cond(is_png, lambda: _png_sides(file), lambda: tf.cast(tf.io.extract_jpeg_shape(file)[:2], tf.int64))
+    small = tf.reduce_all((sides >= 1) & (sides <= MAX_SIDE))
+    file = _require(small, file, f"image_bytes: sides must be 1 to {MAX_SIDE} pixels. Received:", sides)
+    image = tf.io.decode_png(file, channels)  # by its first bytes, so JPEG too; a truncated file is an error
+    image.set_shape([None, None, channels])
+    return tf.ensure_shape(tf.cast(resize_central(image, height, width), tf.float32), size)
+
+
+def resize_central(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Scale `[h,w,C]` so that it just covers height x width, and keep the centre; float32, the same value range."""
+    sides = tf.cast(tf.shape(image)[:2], tf.float32)
+    target = tf.constant([height, width], tf.float32)
+    scale = tf.reduce_max(target / sides)
+    # One operation that computes the kept pixels only: scaling a 4096 x 1 picture first would need gigabytes.
+    scales = tf.stack([scale, scale])
+    return tf.raw_ops.ScaleAndTranslate(
+        images=image[None],
+        size=[height, width],
+        scale=scales,
+        translation=(target - scales * sides) / 2,
+        kernel_type="triangle",
+        antialias=True,
+    )[0]
+
+
+def _png_sides(file: tf.Tensor) -> tf.Tensor:
+    """(height, width) as a PNG's first chunk declares them, int64 [2]; zeros where that chunk is missing."""
+    header = tf.strings.substr(tf.strings.substr(file, 0, _PNG_HEADER) + b"\0" * _PNG_HEADER, 0, _PNG_HEADER)
+    digits = tf.cast(tf.io.decode_raw(tf.strings.substr(header, 16, 8), tf.uint8), tf.int64)
+    width_height = tf.linalg.matvec(tf.reshape(digits, [2, 4]), tf.constant([1 << 24, 1 << 16, 1 << 8, 1], tf.int64))
+    return tf.where(tf.strings.substr(header, 12, 4) == b"IHDR", width_height[::-1], 0)
+
+
+def _faults(meta: Any) -> Iterator[str]:
+    """Each operation of a MetaGraphDef that may not be there, as "Operation in function"."""
+    functions = {function.signature.name: list(function.node_def) for function in meta.graph_def.library.function}
+
+    def reachable(nodes: list[NodeDef]) -> set[str]:
+        found: set[str] = set()
+        waiting = list(nodes)
+        while waiting:
+            for called in _called(waiting.pop()):
+                if called in functions and called not in found:
+                    found.add(called)
+                    waiting += functions[called]
+        return found
+
+    entrances = {meta.saver_def.save_tensor_name.split(":")[0], meta.saver_def.restore_op_name} - {""}
+    saver = reachable([node for node in meta.graph_def.node if node.name in entrances])
+    rest = reachable([node for node in meta.graph_def.node if node.name not in entrances])
+    # Whatever the saver does not own alone is the answer's, so that hiding inside the saver does not help.
+    own = saver - rest - set(meta.object_graph_def.concrete_functions)
+    for name, nodes in {"the main graph": meta.graph_def.node, **functions}.items():
+        for node in nodes:
+            if node.op in functions:
+                continue
+            allowed = node.op in _SAVER if name in own else _only_computes(node.op)
+            if not allowed:
+                yield f"{node.op} in {name}"
+
+
+def _called(node: NodeDef) -> Iterator[str]:
+    yield node.op
+    for attribute in node.attr.values():
+        yield attribute.func.name
+        yield from (function.name for function in attribute.list.func)
+
+
+def _only_computes(operation: str) -> bool:
+    definition = op_def_registry.get(operation)
+    if definition is None or _REACHING_OUT.match(operation):  # an operation that stock TensorFlow lacks is refused too
+        return False
+    return not definition.is_stateful or operation in _STATEFUL
+
+
+def _flush(directory: Path) -> None:
+    """Bring every file of a folder to the disk, so that the rename cannot get there first."""
+    for path in [*directory.rglob("*"), directory]:
+        _sync(path)
+
+
+def _claim_version(beside: Path, home: Path) -> Path:
+    """Rename `beside` to the next integer. Renaming onto a full folder fails, which settles a race."""
+    while True:
+        taken = [int(entry.name) for entry in home.iterdir() if entry.name.isascii() and entry.name.isdigit()]
+        target = home / str(max(taken, default=0) + 1)
+        try:
+            beside.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            continue
+        _sync(home)
+        return target
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,440 @@
+"""The export: what it answers, what it refuses, and that a reader never sees half of one."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import zlib
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kzoo import export
+from kzoo.errors import ExportError
+
+SIZE = (12, 10, 3)
+WIDTH = 5
+
+
+def make_backbone(size=SIZE):
+    keras.utils.set_random_seed(3)
+    image = keras.Input(size)
+    x = keras.layers.Conv2D(7, 3, padding="same")(image)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Conv2D(WIDTH, 3, activation="relu")(keras.layers.Dropout(0.5)(x))
+    model = keras.Model(image, {"embedding": keras.layers.GlobalAveragePooling2D()(x), "map": x})
+    model.layers[2].moving_mean.assign(np.linspace(-0.2, 0.2, 7))
+    return model
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return make_backbone()
+
+
+@pytest.fixture(scope="module")
+def exported(backbone, tmp_path_factory):
+    # "brightness" can be worked out by hand: the mean of the float image the signature is given.
+    return export.export_backbone(
+        backbone,
+        tmp_path_factory.mktemp("exports"),
+        name="tiny",
+        metadata={"recipe": "quickstart", "name": "never over the real name"},
+        signatures={"brightness": lambda image: {"mean": tf.reduce_mean(image, [1, 2, 3])}},
+    )
+
+
+@pytest.fixture(scope="module")
+def loaded(exported):
+    return tf.saved_model.load(str(exported))
+
+
+def images(n, size=SIZE, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, *size), np.uint8)
+
+
+def expected(backbone, pixels):
+    return backbone(pixels.astype(np.float32) / 255, training=False)["embedding"].numpy()
+
+
+def read(path):
+    saved = export.SavedModel()
+    saved.ParseFromString((path / "saved_model.pb").read_bytes())
+    return saved
+
+
+CLIENT = """
+import sys
+sys.modules["keras"] = sys.modules["kzoo"] = None  # importing either now fails
+import numpy as np, tensorflow as tf
+path, data = sys.argv[1:]
+data = np.load(data, allow_pickle=False)
+served = tf.saved_model.load(path).signatures
+for n in (1, 3, 64):
+    answer = served["serving_default"](image=tf.constant(data["images"][:n]))["embedding"].numpy()
+    assert answer.dtype == np.float32 and np.abs(answer - data["embedding"][:n]).max() <= 1e-5, n
+files = [tf.io.encode_png(image) for image in data["images"][:3]]
+answer = served["serve_bytes"](image_bytes=tf.stack(files))["embedding"].numpy()
+assert np.abs(answer - data["embedding"][:3]).max() <= 1e-6
+def refused(name, **arguments):
+    try:
+        served[name](**arguments)
+    except (tf.errors.InvalidArgumentError, TypeError, ValueError):
+        return True
+    return False
+right = data["images"][:1]
+assert refused("serving_default", image=tf.constant(right[:, :-1]))
+assert refused("serving_default", image=tf.constant(right[..., :1]))
+assert refused("serving_default", image=tf.constant(right[0]))
+assert refused("serving_default", image=tf.constant(right.astype(np.float32)))
+assert refused("serve_bytes", image_bytes=tf.constant(["just some text"]))
+assert refused("serve_bytes", image_bytes=tf.constant([[files[0].numpy()]]))
+answer = served["serving_default"](image=tf.constant(right))["embedding"].numpy()  # still alive, still right
+assert np.abs(answer - data["embedding"][:1]).max() <= 1e-5
+assert sys.modules["keras"] is None and sys.modules["kzoo"] is None
+print("served")
+"""
+
+
+def test_it_answers_with_tensorflow_alone(backbone, exported, tmp_path):
+    pixels = images(64)
+    np.savez(tmp_path / "data.npz", images=pixels, embedding=expected(backbone, pixels))
+    done = subprocess.run(
+        [sys.executable, "-c", CLIENT, str(exported), str(tmp_path / "data.npz")],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        timeout=300,
+    )
+    assert done.stdout.strip() == "served", done.stderr
+
+
+def test_the_layout_and_the_metadata(exported):
+    assert exported.name == "1"
+    assert {path.name for path in exported.iterdir()} >= {"saved_model.pb", "variables", "assets.extra"}
+    facts = json.loads((exported / "assets.extra" / "kzoo.json").read_text())
+    assert facts["recipe"] == "quickstart"
+    assert facts["name"] == "tiny"
+    assert facts["input"] == {"height": 12, "width": 10, "channels": 3, "type": "uint8"}
+    assert facts["embedding_width"] == WIDTH
+    assert facts["signatures"] == ["brightness", "serve_bytes", "serving_default"]
+
+
+def test_the_signatures_are_declared_as_promised(loaded):
+    pixels, files = loaded.signatures["serving_default"], loaded.signatures["serve_bytes"]
+    assert pixels.structured_input_signature[1] == {"image": tf.TensorSpec([None, *SIZE], tf.uint8, "image")}
+    assert files.structured_input_signature[1] == {"image_bytes": tf.TensorSpec([None], tf.string, "image_bytes")}
+    for signature in (pixels, files):
+        assert signature.structured_outputs["embedding"].dtype == tf.float32
+        assert signature.structured_outputs["embedding"].shape.as_list() == [None, WIDTH]
+
+
+def test_it_holds_the_backbone_and_nothing_else(backbone, exported, loaded):
+    saved = tf.train.load_checkpoint(str(exported / "variables" / "variables"))
+    sizes = sorted(np.prod(s) for s in saved.get_variable_to_shape_map().values() if s)
+    assert sizes == sorted(np.prod(w.shape) for w in backbone.weights)  # dropout's random state is not among them
+    assert not hasattr(loaded, "layers")
+
+
+def test_further_signatures_see_floats_in_zero_to_one(loaded):
+    pixels = np.full((2, *SIZE), 51, np.uint8)
+    np.testing.assert_allclose(
+        loaded.signatures["brightness"](image=tf.constant(pixels))["mean"], [0.2, 0.2], rtol=1e-6
+    )
+
+
+def test_an_empty_batch_is_refused(loaded):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="image: an empty batch"):
+        loaded.signatures["serving_default"](image=tf.zeros([0, *SIZE], tf.uint8))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="image_bytes: an empty batch"):
+        loaded.signatures["serve_bytes"](image_bytes=tf.constant([], tf.string))
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def serve(loaded, *files):
+    return loaded.signatures["serve_bytes"](image_bytes=tf.constant(list(files)))["embedding"].numpy()
+
+
+def png(pixels):
+    return tf.io.encode_png(pixels).numpy()
+
+
+def png_declaring(height, width):
+    """A well-formed, tiny PNG file whose header asks for height x width pixels."""
+
+    def chunk(kind, body):
+        return len(body).to_bytes(4) + kind + body + zlib.crc32(kind + body).to_bytes(4)
+
+    header = width.to_bytes(4) + height.to_bytes(4) + bytes([8, 2, 0, 0, 0])
+    body = zlib.compress(bytes(100))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def test_a_jpeg_is_embedded_as_its_decoded_pixels(backbone, loaded):
+    file = tf.io.encode_jpeg(images(1)[0], quality=95).numpy()
+    pixels = tf.io.decode_jpeg(file, 3).numpy()[None]
+    np.testing.assert_allclose(serve(loaded, file), expected(backbone, pixels), atol=1e-6)
+
+
+def test_files_of_different_sizes_share_a_batch(backbone, loaded):
+    # A grey picture of any size is the same grey picture after scaling and cropping.
+    grey = [np.full((h, w, 3), 90, np.uint8) for h, w in ((12, 10), (50, 31), (7, 300), (3, 3))]
+    wanted = expected(backbone, np.full((1, *SIZE), 90, np.uint8))
+    np.testing.assert_allclose(serve(loaded, *map(png, grey)), np.repeat(wanted, 4, 0), atol=1e-6)
+
+
+def test_a_wide_picture_keeps_its_centre(backbone, loaded):
+    # 12 x 30: height fits, so the middle ten columns are kept as they are.
+    wide = images(1, (12, 30, 3))[0]
+    np.testing.assert_allclose(serve(loaded, png(wide)), expected(backbone, wide[None, :, 10:20]), atol=1e-6)
+
+
+def test_grey_files_are_given_three_channels(backbone, loaded):
+    grey = images(1, (12, 10, 1))
+    np.testing.assert_allclose(serve(loaded, png(grey[0])), expected(backbone, np.repeat(grey, 3, -1)), atol=1e-6)
+
+
+GIF = (
+    b"GIF89a\x01\x00\x01\x00\x80\x00\x00\xff\xff\xff\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
+)
+BMP = (
+    b"BM" + (58).to_bytes(4, "little") + bytes(4) + (54).to_bytes(4, "little") + (40).to_bytes(4, "little") + bytes(40)
+)
+REFUSED = {
+    "text": (b"name,age\nkim,7\n", "not a JPEG or PNG"),
+    "empty": (b"", "not a JPEG or PNG"),
+    "gif": (GIF, "not a JPEG or PNG"),
+    "bmp": (BMP, "not a JPEG or PNG"),
+    "png signature only": (b"\x89PNG\r\n\x1a\n", "sides must be"),
+    "png of no width": (png_declaring(4, 0), "sides must be"),
+    "png too wide": (png_declaring(4, export.MAX_SIDE + 1), r"sides must be 1 to 4096 pixels.*4 4097"),
+    "png too high": (png_declaring(2**31 - 1, 4), r"sides must be 1 to 4096 pixels.*2147483647 4"),
+    "png truncated": (png(images(1, (40, 40, 3))[0])[:-300], "Invalid PNG"),
+    "jpeg start only": (b"\xff\xd8\xff\xe0", "Invalid JPEG"),
+    "jpeg truncated": (tf.io.encode_jpeg(images(1, (40, 40, 3))[0]).numpy()[:-300], "Invalid JPEG"),
+    "jpeg too high": (tf.io.encode_jpeg(np.zeros((4097, 1, 1), np.uint8)).numpy(), r"sides must be.*4097 1"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_file_it_cannot_trust_is_refused_and_the_next_is_answered(case, backbone, loaded):
+    file, message = REFUSED[case]
+    good = png(images(1)[0])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        serve(loaded, good, file)
+    np.testing.assert_allclose(serve(loaded, good), expected(backbone, images(1)), atol=1e-6)
+
+
+def test_the_largest_allowed_side_is_allowed(loaded):
+    assert serve(loaded, png(np.zeros((1, export.MAX_SIDE, 1), np.uint8))).shape == (1, WIDTH)
+
+
+# ---- what is refused before anything is written ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["", "..", "../out", "a/b", ".hidden", "a b"])
+def test_a_name_is_one_plain_folder(backbone, tmp_path, name):
+    with pytest.raises(ExportError, match="export name"):
+        export.export_backbone(backbone, tmp_path, name=name, metadata={})
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda: make_backbone((None, None, 3)), "needs images"),
+        (lambda: make_backbone((12, 10, 4)), "needs images"),
+        (lambda: keras.Sequential([keras.Input(SIZE), keras.layers.GlobalAveragePooling2D()]), "no output named"),
+    ],
+)
+def test_a_backbone_that_cannot_be_served_is_refused(model, message, tmp_path):
+    with pytest.raises(ExportError, match=message):
+        export.export_backbone(model(), tmp_path, name="x", metadata={})
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_own_signatures_cannot_be_replaced(backbone, tmp_path):
+    with pytest.raises(ExportError, match="serving_default"):
+        export.export_backbone(
+            backbone, tmp_path, name="x", metadata={}, signatures={"serving_default": lambda x: {"y": x}}
+        )
+
+
+# ---- versions and interruptions --------------------------------------------------------------------------------------
+
+
+def test_nothing_is_overwritten(backbone, tmp_path):
+    first = export.export_backbone(backbone, tmp_path, name="x", metadata={})
+    before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
+    assert export.export_backbone(backbone, tmp_path, name="x", metadata={}) == tmp_path / "x" / "2"
+    assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == before
+    (tmp_path / "x" / "7").touch()
+    assert export.export_backbone(backbone, tmp_path, name="x", metadata={}).name == "8"
+
+
+@pytest.mark.parametrize("stage", ["check_ops", "self_check", "_flush", "_claim_version"])
+def test_an_interrupted_export_leaves_nothing(backbone, tmp_path, monkeypatch, stage):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export, stage, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        export.export_backbone(backbone, tmp_path, name="x", metadata={})
+    assert list((tmp_path / "x").iterdir()) == []
+
+
+def test_a_killed_export_leaves_no_version(backbone, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(export, "_flush", lambda path: seen.extend(p.name for p in path.parent.iterdir()))
+    export.export_backbone(backbone, tmp_path, name="x", metadata={})
+    assert len(seen) == 1  # all that a kill before the rename leaves
+    assert seen[0].startswith(".writing-")
+
+
+def test_two_exporters_at_once_get_two_versions(tmp_path):
+    def claim(content):
+        beside = tmp_path / f".writing-{content}"
+        beside.mkdir()
+        (beside / "content").write_text(content)
+        barrier.wait()
+        claimed[content] = export._claim_version(beside, tmp_path)
+
+    claimed: dict[str, Path] = {}
+    barrier = threading.Barrier(8)
+    threads = [threading.Thread(target=claim, args=(str(n),)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [str(n) for n in range(1, 9)]
+    assert all((path / "content").read_text() == content for content, path in claimed.items())
+
+
+# ---- the two checks --------------------------------------------------------------------------------------------------
+
+
+def test_self_check_passes_and_notices_a_moved_weight(exported):
+    other = make_backbone()
+    export.self_check(exported, other, images(3))
+    kernel = other.layers[1].kernel
+    kernel.assign(kernel + 1e-3)
+    with pytest.raises(ExportError, match="differs from the backbone"):
+        export.self_check(exported, other, images(3))
+
+
+def test_weights_that_are_not_numbers_are_not_exported(tmp_path):
+    model = make_backbone()
+    model.layers[1].kernel.assign(np.full((3, 3, 3, 7), np.nan))
+    with pytest.raises(ExportError, match="differs from the backbone"):
+        export.export_backbone(model, tmp_path, name="x", metadata={})
+    assert list((tmp_path / "x").iterdir()) == []
+
+
+def test_an_export_only_computes(exported):
+    export.check_ops(exported)
+
+
+def save(path, function):
+    module = tf.Module()
+    module.counter = tf.Variable(0.0)
+    spec = tf.TensorSpec([None], tf.float32, name="x")
+    bound = tf.function(lambda x: {"y": function(module, x)}, input_signature=[spec])
+    tf.saved_model.save(module, str(path), signatures=bound.get_concrete_function())
+
+
+def write_a_file(module, x):
+    tf.io.write_file("owned", "by the model")
+    return x
+
+
+def write_inside_a_branch(module, x):
+    return tf.cond(tf.reduce_sum(x) > 0, lambda: write_a_file(module, x), lambda: x)
+
+
+def read_a_file(module, x):
+    return x + tf.cast(tf.strings.length(tf.io.read_file("secret")), tf.float32)
+
+
+def count_calls(module, x):
+    module.counter.assign_add(1.0)
+    return x + module.counter
+
+
+@pytest.mark.parametrize(
+    ("function", "operation"),
+    [
+        (write_a_file, "WriteFile"),
+        (write_inside_a_branch, "WriteFile"),
+        (read_a_file, "ReadFile"),
+        (count_calls, "AssignAddVariableOp"),
+        (lambda module, x: tf.py_function(lambda y: y, [x], tf.float32), "EagerPyFunc"),
+        (lambda module, x: x + tf.random.uniform(tf.shape(x)), "RandomUniform"),
+    ],
+)
+def test_check_ops_refuses_what_does_more_than_compute(function, operation, tmp_path):
+    save(tmp_path, function)
+    with pytest.raises(ExportError, match=rf"\b{operation} in "):
+        export.check_ops(tmp_path)
+
+
+def test_check_ops_passes_what_computes(tmp_path):
+    save(tmp_path, lambda module, x: tf.cond(tf.reduce_sum(x) > 0, lambda: x * module.counter, lambda: x))
+    export.check_ops(tmp_path)
+
+
+def test_check_ops_looks_inside_the_saver(exported, tmp_path):
+    saved = read(exported)
+    graph = saved.meta_graphs[0]
+    saver = next(n for n in graph.graph_def.node if n.name == graph.saver_def.restore_op_name).attr["f"].func.name
+    function = next(f for f in graph.graph_def.library.function if f.signature.name == saver)
+    function.node_def.add(name="hidden", op="WriteFile")
+    (tmp_path / "saved_model.pb").write_bytes(saved.SerializeToString())
+    with pytest.raises(ExportError, match="WriteFile in __inference__traced_restore"):
+        export.check_ops(tmp_path)
+
+
+def test_check_ops_refuses_an_answer_that_calls_the_saver(exported, tmp_path):
+    saved = read(exported)
+    graph = saved.meta_graphs[0]
+    saver = graph.saver_def.save_tensor_name.split(":")[0]
+    call = next(node for node in graph.graph_def.node if node.name == saver)
+    graph.graph_def.node.add().CopyFrom(call)
+    graph.graph_def.node[-1].name = "second"
+    (tmp_path / "saved_model.pb").write_bytes(saved.SerializeToString())
+    with pytest.raises(ExportError, match="SaveV2 in __inference__traced_save"):
+        export.check_ops(tmp_path)
+
+
+def test_a_signature_with_a_side_effect_is_not_exported(backbone, tmp_path):
+    def spy(image):
+        tf.print(tf.shape(image))
+        return {"same": image}
+
+    with pytest.raises(ExportError, match="PrintV2"):
+        export.export_backbone(backbone, tmp_path, name="x", metadata={}, signatures={"spy": spy})
+    assert list((tmp_path / "x").iterdir()) == []
+
+
+def test_no_path_of_this_machine_is_in_the_export(exported):
+    content = b"".join(path.read_bytes() for path in exported.rglob("*") if path.is_file())
+    assert b"serving_default" in content
+    places = [Path.cwd(), Path.home(), exported.parent, Path(sys.prefix), Path(export.__file__).parent]
+    assert [str(place) for place in places if len(place.parts) > 1 and str(place).encode() in content] == []
+
+
+def test_half_precision_is_answered_in_float32(tmp_path):
+    previous = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        path = export.export_backbone(make_backbone(), tmp_path, name="x", metadata={})
+    finally:
+        keras.config.set_dtype_policy(previous)
+    answer = tf.saved_model.load(str(path)).signatures["serving_default"](image=tf.constant(images(2)))
+    assert answer["embedding"].dtype == tf.float32
