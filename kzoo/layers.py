@@ -19,18 +19,19 @@ _scope = threading.local()
 
 
 @contextmanager
-def local_batch_statistics() -> Iterator[None]:
-    """Within this context each replica normalises with the statistics of its own examples (for MoCo's shuffling BN).
+def split_batch_statistics(groups: int) -> Iterator[None]:
+    """Within this context batch normalisation cuts each replica's batch in `groups` equal parts, one after the other.
 
-    Enter it where the model is called, inside `train_step`: it holds for the calling thread and is read while tracing.
-    The moving averages still take the mean over replicas, so that all copies stay equal.
+    Each part is normalised with its own statistics: split BN, and with shuffled keys MoCo's shuffling BN. The moving
+    averages take the mean over all parts of all replicas, so that all copies stay equal. Enter it where the model is
+    called, inside `train_step`: it holds for the calling thread and is read while tracing.
     """
-    before = getattr(_scope, "local", False)
-    _scope.local = True
+    before = getattr(_scope, "groups", None)
+    _scope.groups = groups
     try:
         yield
     finally:
-        _scope.local = before
+        _scope.groups = before
 
 
 @keras.saving.register_keras_serializable(package="kzoo")
@@ -39,7 +40,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     Weights, configuration and results are the stock layer's. What differs: the defaults are torch's (its momentum 0.1
     is 0.9 here), as papers on self-supervision assume; statistics are synchronised unless `synchronized=False` or
-    inside `local_batch_statistics()`; moving averages are equal on all replicas in either case. Replicas must hold
+    inside `split_batch_statistics`; moving averages are equal on all replicas in either case. Replicas must hold
     equally many examples. Masked, renormalised, float64 or channels-first inputs take the stock path.
 
     Args: as `keras.layers.BatchNormalization`.
@@ -66,14 +67,16 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
         context = tf.distribute.get_replica_context()  # None while building under a strategy
         replicas = context.num_replicas_in_sync if context else 1
-        if replicas == 1:
-            outputs, mean, variance = self._fused(x)
-        elif self.synchronized and not getattr(_scope, "local", False):
+        groups = getattr(_scope, "groups", None)
+        if replicas > 1 and self.synchronized and groups is None:
             outputs, mean, variance = self._synchronised(x, context)
         else:
-            outputs, mean, variance = self._fused(x)
-            local = tf.stop_gradient(tf.stack([mean, variance]))
-            mean, variance = tf.unstack(context.all_reduce(tf.distribute.ReduceOp.MEAN, local))
+            parts = [self._fused(part) for part in tf.split(x, groups)] if groups else [self._fused(x)]
+            outputs = tf.concat([part[0] for part in parts], axis=0) if groups else parts[0][0]
+            mean, variance = (tf.add_n([part[i] for part in parts]) / len(parts) for i in (1, 2))
+            if replicas > 1:
+                local = tf.stop_gradient(tf.stack([mean, variance]))
+                mean, variance = tf.unstack(context.all_reduce(tf.distribute.ReduceOp.MEAN, local))
         keep = self.momentum
         self.moving_mean.assign(self.moving_mean * keep + mean * (1.0 - keep))
         self.moving_variance.assign(self.moving_variance * keep + variance * (1.0 - keep))

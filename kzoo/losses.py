@@ -57,16 +57,6 @@ def nt_xent_logits(z_0: tf.Tensor, z_1: tf.Tensor, temperature: float) -> tuple[
     return from_0 / temperature, from_1 / temperature, labels
 
 
-def nt_xent(z_0: tf.Tensor, z_1: tf.Tensor, temperature: float) -> tf.Tensor:
-    """NT-Xent (Chen et al. 2020, equation 1), averaged over the 2B anchors as in the paper.
-
-    The authors' TensorFlow code returns the sum over the two views, twice this value.
-    All embeddings equal gives log(2B - 1); orthogonal negatives log(1 + (2B - 2) exp(-1 / temperature)).
-    """
-    logits_0, logits_1, labels = nt_xent_logits(z_0, z_1, temperature)
-    return (cross_entropy(logits_0, labels) + cross_entropy(logits_1, labels)) / 2
-
-
 def info_nce_logits(query: tf.Tensor, key: tf.Tensor, negatives: tf.Tensor, temperature: float) -> tf.Tensor:
     """Logits `[b, 1 + K]` of each query against its key (column 0) and K negatives (He et al. 2020, equation 1).
 

@@ -4,6 +4,7 @@ It owns what is easy to get wrong and silent when wrong: dividing by the number 
 loss scaling, building before compile, per-example randomness, the configuration, and inference on the backbone alone.
 """
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping
@@ -85,13 +86,12 @@ class Method(keras.Model):
         """The outputs that `loss` reads, from a batch that `pretext` made."""
         raise TypeError(f"{type(self).__name__} must define forward(batch, training)")
 
-    def loss(self, outputs: dict[str, tf.Tensor], batch: Batch) -> tf.Tensor:
-        """A float32 scalar: the mean over this replica's examples. Outputs arrive in float32."""
-        raise TypeError(f"{type(self).__name__} must define loss(outputs, batch)")
+    def loss(self, outputs: dict[str, tf.Tensor], batch: Batch) -> tf.Tensor | Logs:
+        """A float32 scalar: the mean over this replica's examples. Outputs arrive in float32.
 
-    def monitor(self, outputs: dict[str, tf.Tensor], batch: Batch) -> Logs:
-        """More scalars to log beside the loss, e.g. the pretext accuracy."""
-        return {}
+        Or a dict of scalars to log, whose "loss" is minimised: {"loss": ..., "accuracy": ...}.
+        """
+        raise TypeError(f"{type(self).__name__} must define loss(outputs, batch)")
 
     def train_step(self, batch: Batch) -> Logs:
         """One step of the paper, in the paper's order. By default: `minimise`."""
@@ -117,21 +117,21 @@ class Method(keras.Model):
         self,
         batch: Batch,
         *,
-        loss: Callable[[Batch], tuple[tf.Tensor, Logs]] | None = None,
+        loss: Callable[[Batch], Logs] | None = None,
         variables: list[keras.Variable] | None = None,
         optimizer: keras.optimizers.Optimizer | None = None,
     ) -> Logs:
         """One optimizer step on a loss that is a mean over this replica's examples.
 
         Args:
-            loss: `batch -> (scalar, logs)`; by default `forward`, `loss` and `monitor`.
+            loss: `batch -> {"loss": scalar, more to log}`; by default `forward` and `loss`.
             variables: what to update; by default all trainable variables (a teacher's are not).
             optimizer: by default the compiled one. A GAN calls twice, with two losses, variable lists and optimizers.
 
         Returns:
             logs of this replica, "loss" among them; Keras averages them over the replicas.
         """
-        loss = loss or self._loss_and_logs
+        loss = loss or functools.partial(self._named_loss, training=True)
         variables = self.trainable_variables if variables is None else variables
         optimizer = optimizer or self.optimizer
         parts = _split(batch, self.accumulate)
@@ -244,8 +244,7 @@ class Method(keras.Model):
 
     def test_step(self, batch: Batch) -> Logs:
         """The pretext loss in inference mode, on batches that `stream` made of held-out examples."""
-        outputs = _as_float32(self.forward(batch, training=False))
-        return {"loss": self.loss(outputs, batch), **self.monitor(outputs, batch)}
+        return self._named_loss(batch, training=False)
 
     @property
     def metrics(self) -> list[keras.Metric]:
@@ -289,16 +288,17 @@ class Method(keras.Model):
     def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: already built. Stock Keras would build again here, and fails under MultiWorkerMirroredStrategy."""
 
-    def _loss_and_logs(self, batch: Batch) -> tuple[tf.Tensor, Logs]:
-        outputs = _as_float32(self.forward(batch, training=True))
-        return self.loss(outputs, batch), self.monitor(outputs, batch)
+    def _named_loss(self, batch: Batch, training: bool) -> Logs:
+        outputs = tf.nest.map_structure(_as_float32, self.forward(batch, training=training))
+        value = self.loss(outputs, batch)
+        return value if isinstance(value, dict) else {"loss": value}
 
     def _gradients(self, batch: Batch, loss: Any, variables: list[Any], optimizer: Any) -> tuple[list[Any], Logs]:
         with tf.GradientTape() as tape:
-            value, logs = loss(batch)
-            total = tf.add_n([value, *self.losses]) if self.losses else value
+            logs = loss(batch)
+            total = tf.add_n([logs["loss"], *self.losses]) if self.losses else logs["loss"]
             total = optimizer.scale_loss(total / replicas.count())  # the optimizer sums over the replicas
-        return tape.gradient(total, variables), {"loss": value, **logs}
+        return tape.gradient(total, variables), logs
 
     def _clip(self, gradients: list[Any], optimizer: Any) -> list[Any]:
         """Clip the gradient of the joint batch, not each replica's part of it."""
@@ -337,8 +337,8 @@ class _EpochMeans(keras.callbacks.Callback):
         logs.update({key: value / self.steps for key, value in self.sums.items()})
 
 
-def _as_float32(outputs: Any) -> Any:
-    return tf.nest.map_structure(lambda x: tf.cast(x, "float32") if x.dtype.is_floating else x, outputs)
+def _as_float32(x: tf.Tensor) -> tf.Tensor:
+    return tf.cast(x, "float32") if x.dtype.is_floating else x
 
 
 def _split(batch: Batch, parts: int) -> list[Batch]:

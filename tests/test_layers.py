@@ -114,7 +114,7 @@ REPLICAS = textwrap.dedent("""
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
     import contextlib, keras
-    from kzoo.layers import BatchNormalization, local_batch_statistics
+    from kzoo.layers import BatchNormalization, split_batch_statistics
 
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice())
 
@@ -125,7 +125,7 @@ REPLICAS = textwrap.dedent("""
         up = rng.normal(size=x.shape).astype("float32")
 
         def step(layer, x, up):
-            with local_batch_statistics() if local else contextlib.nullcontext():
+            with split_batch_statistics(1) if local else contextlib.nullcontext():
                 with tf.GradientTape() as tape:
                     tape.watch(x)
                     y = layer(x, training=True)
@@ -338,3 +338,22 @@ def test_heads_of_the_literature(widths, arguments, expected):
 def test_a_head_needs_a_width():
     with pytest.raises(RecipeError, match="at least one width"):
         mlp_head([])
+
+
+def test_split_batch_statistics_normalise_each_part_alone_and_average_into_the_moving_statistics():
+    from kzoo.layers import BatchNormalization, split_batch_statistics
+
+    x = np.random.default_rng(0).normal(2.0, 3.0, (8, 5, 5, 3)).astype("float32")
+    layer = BatchNormalization(momentum=0.5)
+    layer.build(x.shape)
+    with split_batch_statistics(4):
+        got = np.asarray(layer(x, training=True))
+    means, variances = [], []
+    for i in range(4):
+        part = x[2 * i : 2 * i + 2]
+        means.append(part.mean((0, 1, 2)))
+        variances.append(part.var((0, 1, 2)))
+        np.testing.assert_allclose(got[2 * i : 2 * i + 2], (part - means[-1]) / np.sqrt(variances[-1] + 1e-5), atol=1e-5)
+    np.testing.assert_allclose(layer.moving_mean, 0.5 * np.mean(means, axis=0), rtol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance, 0.5 + 0.5 * np.mean(variances, axis=0), rtol=1e-5)
+    assert np.abs(np.asarray(layer(x, training=True)) - got).max() > 0.01  # outside the context: one batch again

@@ -39,8 +39,6 @@ class Rotation(Method):
     def forward(self, batch: Batch, training: bool) -> Batch:
         return {"logits": self.classifier(self.embed(batch["image"], training))}
 
-    def loss(self, outputs: Batch, batch: Batch) -> tf.Tensor:
-        return losses.cross_entropy(outputs["logits"], batch["turn"])
-
-    def monitor(self, outputs: Batch, batch: Batch) -> Logs:
-        return {"accuracy": losses.accuracy(outputs["logits"], batch["turn"])}
+    def loss(self, outputs: Batch, batch: Batch) -> Logs:
+        logits, turn = outputs["logits"], batch["turn"]
+        return {"loss": losses.cross_entropy(logits, turn), "accuracy": losses.accuracy(logits, turn)}

@@ -87,16 +87,9 @@ class MoCoV1(Method):
             query = self.projector(self.embed(batch["query"], training), training=training)
         return {"query": losses.l2_normalize(query)}
 
-    def logits(self, outputs: Batch, batch: Batch) -> tf.Tensor:
-        """`[b, 1 + queue]`: the key of each query in column 0, then the queue."""
+    def loss(self, outputs: Batch, batch: Batch) -> Logs:
+        """InfoNCE (equation 1), the key in column 0. All logits equal: log(queue + 1)."""
         keys = batch["keys"] if "keys" in batch else losses.l2_normalize(self.key_encoder(batch["key"], training=False))
-        return losses.info_nce_logits(outputs["query"], keys, self.queue.read(), self.options.temperature)
-
-    def loss(self, outputs: Batch, batch: Batch) -> tf.Tensor:
-        logits = self.logits(outputs, batch)
-        return losses.cross_entropy(logits, tf.zeros(tf.shape(logits)[0], tf.int32))
-
-    def monitor(self, outputs: Batch, batch: Batch) -> Logs:
-        """How often the key is nearer to its query than the whole queue."""
-        logits = self.logits(outputs, batch)
-        return {"accuracy": losses.accuracy(logits, tf.zeros(tf.shape(logits)[0], tf.int32))}
+        logits = losses.info_nce_logits(outputs["query"], keys, self.queue.read(), self.options.temperature)
+        labels = tf.zeros(tf.shape(logits)[0], tf.int32)
+        return {"loss": losses.cross_entropy(logits, labels), "accuracy": losses.accuracy(logits, labels)}

@@ -44,10 +44,8 @@ class SimCLR(Method):
         z_0, z_1 = tf.split(self.projector(self.embed(both, training), training=training), 2)
         return {"z_0": z_0, "z_1": z_1}
 
-    def loss(self, outputs: Batch, batch: Batch) -> tf.Tensor:
-        return losses.nt_xent(outputs["z_0"], outputs["z_1"], self.options.temperature)
-
-    def monitor(self, outputs: Batch, batch: Batch) -> Logs:
-        """How often a view's nearest neighbour in the batch is its other view."""
-        logits_0, _, labels = losses.nt_xent_logits(outputs["z_0"], outputs["z_1"], self.options.temperature)
-        return {"accuracy": losses.accuracy(logits_0, labels)}
+    def loss(self, outputs: Batch, batch: Batch) -> Logs:
+        """NT-Xent (equation 1). All projections equal: log(2B - 1)."""
+        logits_0, logits_1, labels = losses.nt_xent_logits(outputs["z_0"], outputs["z_1"], self.options.temperature)
+        loss = (losses.cross_entropy(logits_0, labels) + losses.cross_entropy(logits_1, labels)) / 2
+        return {"loss": loss, "accuracy": losses.accuracy(logits_0, labels)}
