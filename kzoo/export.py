@@ -8,14 +8,11 @@ and `check_ops` proves that it can only compute (a SavedModel is a program: it m
 
 import errno
 import json
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import keras
 import numpy as np
@@ -25,6 +22,7 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow.python.framework import op_def_registry  # the only place that says which operations have side effects
 
 from kzoo.errors import ExportError
+from kzoo.files import new_folder
 
 MAX_SIDE = 4096  # pixels: a file of a few hundred kilobytes can ask for gigabytes, so its header is read first
 TOLERANCE = 1e-5
@@ -92,37 +90,26 @@ def export_backbone(
         )
     height, width, channels = _input_size(backbone)
     functions = _signatures(backbone, dict(signatures or {}))
-
-    home = Path(directory) / name
-    home.mkdir(parents=True, exist_ok=True)
-    beside = home / f".writing-{uuid4().hex}"
-    try:
-        module = tf.Module()
-        # Only what the answers read. A set of variables has no order of its own: sorting makes exports comparable.
-        captured = {id(variable): variable for function in functions.values() for variable in function.variables}
-        module.parameters = sorted(captured.values(), key=lambda variable: variable.name)
+    samples = np.random.default_rng(0).integers(0, 256, (3, height, width, channels), np.uint8)
+    facts = {
+        "name": name,
+        "input": {"height": height, "width": width, "channels": channels, "type": "uint8"},
+        "embedding_width": int(backbone.output["embedding"].shape[-1]),
+        "signatures": sorted(functions),
+        "kzoo_version": version("kzoo"),
+    }
+    while True:
+        target = _next_version(Path(directory) / name)
         try:
-            tf.saved_model.save(module, str(beside), signatures=functions)
-        except (AssertionError, ValueError) as error:
-            raise ExportError(f"{name}: TensorFlow cannot save the backbone: {str(error).splitlines()[0]}") from error
-        facts = {
-            "name": name,
-            "input": {"height": height, "width": width, "channels": channels, "type": "uint8"},
-            "embedding_width": int(backbone.output["embedding"].shape[-1]),
-            "signatures": sorted(functions),
-            "kzoo_version": version("kzoo"),
-        }
-        (beside / METADATA).parent.mkdir()
-        (beside / METADATA).write_text(json.dumps({**metadata, **facts}, indent=2) + "\n", encoding="utf-8")
-
-        check_ops(beside)
-        samples = np.random.default_rng(0).integers(0, 256, (4, height, width, channels), np.uint8)
-        self_check(beside, backbone, samples)
-        _flush(beside)
-        return _claim_version(beside, home)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
+            with new_folder(target) as beside:
+                _write(beside, functions, {**metadata, **facts})
+                check_ops(beside)
+                self_check(beside, backbone, samples)
+            return target
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            # Another exporter took this version meanwhile: the next one is ours.
 
 
 def self_check(path: Path, backbone: keras.Model, images: np.ndarray) -> None:
@@ -319,30 +306,19 @@ def _only_computes(operation: str) -> bool:
     return not definition.is_stateful or operation in _STATEFUL
 
 
-def _flush(directory: Path) -> None:
-    """Bring every file of a folder to the disk, so that the rename cannot get there first."""
-    for path in [*directory.rglob("*"), directory]:
-        _sync(path)
+def _write(folder: Path, functions: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    """The SavedModel of the traced functions, and the metadata beside it."""
+    module = tf.Module()
+    # Only what the answers read. A set of variables has no order of its own: sorting makes exports comparable.
+    captured = {id(variable): variable for function in functions.values() for variable in function.variables}
+    module.parameters = sorted(captured.values(), key=lambda variable: variable.name)
+    tf.saved_model.save(module, str(folder), signatures=functions)
+    (folder / METADATA).parent.mkdir()
+    (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
 
 
-def _claim_version(beside: Path, home: Path) -> Path:
-    """Rename `beside` to the next integer. Renaming onto a full folder fails, which settles a race."""
-    while True:
-        taken = [int(entry.name) for entry in home.iterdir() if entry.name.isascii() and entry.name.isdigit()]
-        target = home / str(max(taken, default=0) + 1)
-        try:
-            beside.rename(target)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
-            continue
-        _sync(home)
-        return target
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _next_version(home: Path) -> Path:
+    """One above the highest version there is: servers take the highest, so a gap below it would never be served."""
+    entries = home.iterdir() if home.exists() else ()
+    taken = [int(entry.name) for entry in entries if entry.name.isascii() and entry.name.isdigit()]
+    return home / str(max(taken, default=0) + 1)

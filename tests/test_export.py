@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import zlib
 from pathlib import Path
 
@@ -279,7 +278,7 @@ def test_nothing_is_overwritten(backbone, tmp_path):
     assert export.export_backbone(backbone, tmp_path, name="x", metadata={}).name == "8"
 
 
-@pytest.mark.parametrize("stage", ["check_ops", "self_check", "_flush", "_claim_version"])
+@pytest.mark.parametrize("stage", ["check_ops", "self_check"])
 def test_an_interrupted_export_leaves_nothing(backbone, tmp_path, monkeypatch, stage):
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -290,31 +289,29 @@ def test_an_interrupted_export_leaves_nothing(backbone, tmp_path, monkeypatch, s
     assert list((tmp_path / "x").iterdir()) == []
 
 
-def test_a_killed_export_leaves_no_version(backbone, tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr(export, "_flush", lambda path: seen.extend(p.name for p in path.parent.iterdir()))
+def test_before_the_last_check_there_is_no_version_to_serve(backbone, tmp_path, monkeypatch):
+    seen = []  # what a kill at this moment would leave
+    monkeypatch.setattr(export, "self_check", lambda path, *_: seen.extend(p.name for p in path.parent.iterdir()))
     export.export_backbone(backbone, tmp_path, name="x", metadata={})
-    assert len(seen) == 1  # all that a kill before the rename leaves
-    assert seen[0].startswith(".writing-")
+    assert len(seen) == 1
+    assert not seen[0].isdigit()
 
 
-def test_two_exporters_at_once_get_two_versions(tmp_path):
-    def claim(content):
-        beside = tmp_path / f".writing-{content}"
-        beside.mkdir()
-        (beside / "content").write_text(content)
-        barrier.wait()
-        claimed[content] = export._claim_version(beside, tmp_path)
+def test_two_exporters_at_once_get_two_versions(backbone, tmp_path, monkeypatch):
+    # The second exporter starts and ends while the first, which has chosen version 1, is still writing.
+    check = export.self_check
+    others = []
 
-    claimed: dict[str, Path] = {}
-    barrier = threading.Barrier(8)
-    threads = [threading.Thread(target=claim, args=(str(n),)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [str(n) for n in range(1, 9)]
-    assert all((path / "content").read_text() == content for content, path in claimed.items())
+    def overtaken(*arguments):
+        monkeypatch.setattr(export, "self_check", check)
+        others.append(export.export_backbone(backbone, tmp_path, name="x", metadata={"who": "second"}))
+        check(*arguments)
+
+    monkeypatch.setattr(export, "self_check", overtaken)
+    first = export.export_backbone(backbone, tmp_path, name="x", metadata={"who": "first"})
+    assert (others[0].name, first.name) == ("1", "2")
+    assert [json.loads((path / export.METADATA).read_text())["who"] for path in (first, *others)] == ["first", "second"]
+    assert {path.name for path in (tmp_path / "x").iterdir()} == {"1", "2"}
 
 
 # ---- the two checks --------------------------------------------------------------------------------------------------
