@@ -1,0 +1,64 @@
+"""The options of kzoo's own backbones."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from kzoo.options import Options
+
+
+class BackboneOptions(Options):
+    """What every backbone here shares: normalisation of the input, inside the network."""
+
+    mean: tuple[float, ...] | None = Field(
+        None, description="mean of each channel, in [0, 1], taken from the input; none: the input stays as it is"
+    )
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        None, description="standard deviation of each channel, in [0, 1], that the input is divided by"
+    )
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std go together; give both or neither")
+        if self.mean is not None and self.std is not None and len(self.mean) != len(self.std):
+            raise ValueError(f"mean has {len(self.mean)} channels and std {len(self.std)}; give one value per channel")
+        return self
+
+
+class SmallResNetOptions(BackboneOptions):
+    """Options of `small_resnet`."""
+
+    width: int = Field(32, ge=1, description="channels of the first stage; each later stage has twice as many")
+    zero_init_residual: bool = Field(
+        False,
+        description="start each residual branch at zero (its last normalisation's scale), so a block is the identity",
+    )
+
+
+class ResNetOptions(SmallResNetOptions):
+    """Options of the ResNets."""
+
+    stem: Literal["cifar", "imagenet"] = Field(
+        "cifar", description="cifar: one 3x3 layer, for small images; imagenet: 7x7 with stride 2, then pooling"
+    )
+    width: int = Field(64, ge=1, description="channels of the first stage; each later stage has twice as many")
+
+
+class ConvNet4Options(BackboneOptions):
+    """Options of `convnet4`."""
+
+    width: int = Field(64, ge=1, description="channels of every layer")
+
+
+class VisionTransformerOptions(BackboneOptions):
+    """Options of `vit_small` and `vit_base`."""
+
+    patch_size: int = Field(16, ge=1, description="side of a patch in pixels; must divide the image's sides")
+    depth: int = Field(12, ge=1, description="number of transformer blocks")
+
+
+class VisionTransformerTinyOptions(VisionTransformerOptions):
+    """Options of `vit_tiny`."""
+
+    patch_size: int = Field(4, ge=1, description="side of a patch in pixels; must divide the image's sides")

@@ -1,0 +1,219 @@
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from kzoo_backbones import plugin, vit
+from kzoo_backbones.options import ConvNet4Options, ResNetOptions, SmallResNetOptions, VisionTransformerTinyOptions
+from kzoo_backbones.resnet import resnet18, small_resnet
+from pydantic import ValidationError
+
+from kzoo.errors import OptionsError, RecipeError
+
+SPECS = {spec.name: spec for spec in plugin.kzoo_backbones()}
+# Small settings for what does not depend on width and depth.
+SMALL = {
+    **{name: {"width": 4} for name in ("resnet18", "resnet34", "resnet50", "small_resnet", "convnet4")},
+    **{name: {"depth": 1, "patch_size": 4} for name in ("vit_tiny", "vit_small", "vit_base")},
+}
+
+
+def build(name, input_shape, **options):
+    spec = SPECS[name]
+    module, _, function = spec.target.partition(":")
+    return getattr(sys.modules.get(module) or __import__(module, fromlist=["_"]), function)(
+        input_shape, spec.options(**options)
+    )
+
+
+def images(*shape, seed=0):
+    return np.random.default_rng(seed).uniform(size=shape).astype("float32")
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_outputs_and_shapes_are_those_of_the_record(name):
+    for shape in [(28, 28, 1), (32, 32, 3), (64, 64, 3)]:
+        model = build(name, shape, **SMALL[name])
+        outputs = model(images(2, *shape))
+        assert set(outputs) == set(SPECS[name].offers)
+        for key, value in outputs.items():
+            assert tuple(value.shape[1:]) == model.output[key].shape[1:]
+        if "map" in outputs:
+            np.testing.assert_allclose(outputs["embedding"], np.mean(outputs["map"], axis=(1, 2)), rtol=1e-5, atol=1e-5)
+            sides = [outputs[f"map_{level}"].shape[1] for level in range(1, len(outputs) - 1)]
+            assert sides == sorted(sides, reverse=True)
+            assert outputs["map"].shape[1] < sides[-1]
+        else:
+            assert outputs["tokens"].shape[1] == (shape[0] // 4) * (shape[1] // 4)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_smallest_size_of_the_record_is_accepted(name):
+    side = SPECS[name].min_size
+    options = {key: value for key, value in SMALL[name].items() if key != "patch_size"}
+    assert np.all(np.isfinite(build(name, (side, side, 3), **options)(images(1, side, side, 3))["embedding"]))
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_gradient_reaches_every_trainable_weight(name):
+    model = build(name, (32, 32, 3), **SMALL[name])
+    with tf.GradientTape() as tape:
+        outputs = model(images(4, 32, 32, 3), training=True)
+        target = outputs.get("map", outputs.get("tokens"))
+        weights = tf.random.stateless_normal(tf.shape(target), seed=[0, 1])
+        loss = tf.reduce_sum(target * weights) + tf.reduce_sum(tf.square(outputs["embedding"]))
+    variables = [variable.value for variable in model.trainable_variables]
+    for variable, gradient in zip(model.trainable_variables, tape.gradient(loss, variables), strict=True):
+        assert gradient is not None, variable.path
+        assert np.any(np.array(gradient) != 0), variable.path
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_reload_gives_the_same_outputs(name, tmp_path):
+    shape = (32, 32, 3)
+    normalise = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.4)}
+    model = build(name, shape, **SMALL[name], **normalise)
+    x = images(2, *shape)
+    model(x, training=True)  # moves the moving statistics away from their start
+    want = model(x)
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    again, fresh = keras.saving.load_model(tmp_path / "model.keras"), build(name, shape, **SMALL[name], **normalise)
+    assert not np.allclose(fresh(x)["embedding"], want["embedding"], atol=1e-4)
+    fresh.load_weights(tmp_path / "model.weights.h5")
+    for other in (again, fresh):
+        got = other(x)
+        assert set(got) == set(want)
+        for key in want:
+            np.testing.assert_allclose(got[key], want[key], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "parameters"),
+    [
+        ("resnet18", {"stem": "imagenet"}, 11_176_512),  # torchvision's, without the classifier
+        ("resnet34", {"stem": "imagenet"}, 21_284_672),
+        ("resnet50", {"stem": "imagenet"}, 23_508_032),
+        ("resnet18", {}, 11_168_832),  # a 3x3 stem has 64 * 3 * (49 - 9) weights less
+        # stem 928, blocks of 18560, 57728 and 230144
+        ("small_resnet", {}, 307_360),
+        ("convnet4", {}, 112_832),  # 9 * 64 * (3 + 3 * 64) kernels and 4 * 128 of the normalisations
+        ("vit_tiny", {}, 5_348_352),
+        ("vit_small", {}, 21_590_016),  # timm's without classifier and learned positions
+        ("vit_base", {}, 85_647_360),
+    ],
+)
+def test_parameter_counts(name, options, parameters):
+    model = build(name, (64, 64, 3), **options)
+    assert sum(int(np.prod(variable.shape)) for variable in model.trainable_variables) == parameters
+
+
+def test_convolutional_backbones_take_any_size():
+    for name in ("small_resnet", "convnet4"):
+        model = build(name, (None, None, 1), **SMALL[name])
+        assert [model(images(1, side, 40, 1))["embedding"].shape for side in (24, 33)] == [(1, SMALL_WIDTH[name])] * 2
+
+
+SMALL_WIDTH = {"small_resnet": 16, "convnet4": 4}
+
+
+def test_stems_differ_by_a_factor_of_four():
+    sides = {
+        stem: resnet18((64, 64, 3), ResNetOptions(stem=stem, width=4)).output["map_1"].shape[1]
+        for stem in ("cifar", "imagenet")
+    }
+    assert sides == {"cifar": 64, "imagenet": 16}
+
+
+def test_strided_layers_pad_one_pixel_on_each_side():
+    model = small_resnet((8, 8, 1), SmallResNetOptions(width=4))
+    conv = model.get_layer("stage_2_block_1_1_conv")
+    parts = keras.Model(model.inputs, [model.get_layer("stage_1_block_1_relu").output, conv.output])
+    before, after = (np.array(part) for part in parts([images(1, 8, 8, 1)]))
+    assert after.shape == (1, 4, 4, 8)
+    # the corner's window starts one pixel outside; Keras' "same" would start at the corner
+    corner = np.einsum("hwc,hwcd->d", before[0, :2, :2], conv.kernel.numpy()[1:, 1:])
+    np.testing.assert_allclose(after[0, 0, 0], corner, rtol=1e-4, atol=1e-5)
+
+
+def test_zero_init_residual_makes_blocks_the_identity():
+    model = small_resnet((16, 16, 3), SmallResNetOptions(width=4, zero_init_residual=True))
+    stem = keras.Model(model.inputs, model.get_layer("stem_relu").output)
+    x = images(1, 16, 16, 3)
+    np.testing.assert_allclose(model(x)["map_1"], stem([x]), atol=1e-6)
+    plain = small_resnet((16, 16, 3), SmallResNetOptions(width=4))
+    assert not np.allclose(plain(x)["map_1"], keras.Model(plain.inputs, plain.get_layer("stem_relu").output)([x]))
+
+
+def test_normalisation_is_inside():
+    x = images(2, 16, 16, 2)
+    mean, std = np.array([0.2, 0.6], "float32"), np.array([0.5, 0.25], "float32")
+    plain = build("convnet4", (16, 16, 2))
+    inside = build("convnet4", (16, 16, 2), mean=tuple(mean), std=tuple(std))
+    inside.set_weights(plain.get_weights())
+    np.testing.assert_allclose(inside(x)["embedding"], plain((x - mean) / std)["embedding"], atol=1e-5)
+
+
+def test_options_of_the_normalisation_are_checked():
+    with pytest.raises(ValidationError, match="go together"):
+        ConvNet4Options(mean=(0.5,))
+    with pytest.raises(ValidationError, match="2 channels and std 1"):
+        ConvNet4Options(mean=(0.5, 0.5), std=(0.5,))
+    with pytest.raises(ValidationError, match="greater than 0"):
+        ConvNet4Options(mean=(0.5,), std=(0.0,))
+    with pytest.raises(OptionsError, match=r"options\.mean: 1 values for images of 3 channels"):
+        build("convnet4", (16, 16, 3), mean=(0.5,), std=(0.5,))
+
+
+class TestVisionTransformer:
+    def test_patches_that_do_not_tile_are_refused_with_the_sizes_that_do(self):
+        with pytest.raises(
+            RecipeError, match=r"vit_small: patches of 16 do not tile images of 28x28; .*\[2, 4, 7, 14, 28\]"
+        ):
+            build("vit_small", (28, 28, 1))
+        with pytest.raises(RecipeError, match="images of one size"):
+            build("vit_tiny", (None, None, 3))
+
+    def test_positions_by_hand(self):
+        codes = vit.sine_cosine_positions(2, 3, 8)
+        # row 1, column 2; two frequencies, 1 and 1/100
+        expected = [np.sin(1), np.sin(0.01), np.cos(1), np.cos(0.01), np.sin(2), np.sin(0.02), np.cos(2), np.cos(0.02)]
+        np.testing.assert_allclose(codes[1 * 3 + 2], expected, rtol=1e-6)
+        assert codes.shape == (6, 8)
+
+    def test_tokens_stand_for_patches_row_by_row(self):
+        model = build("vit_tiny", (8, 12, 1), depth=1)
+        before = keras.Model(model.inputs, model.get_layer("patch_tokens").output)
+        x = np.zeros((1, 8, 12, 1), "float32")
+        x[0, 4:8, 8:12] = 1.0  # second row, third column
+        changed = np.any(np.array(before([x])) != np.array(before([0 * x])), axis=-1)[0]
+        assert changed.tolist() == [False] * 5 + [True]
+        assert model(x)["tokens"].shape == (1, 6, 192)
+
+    def test_layers_can_be_called_by_name_on_some_of_the_patches(self):
+        """What masked methods do: with no patch hidden it is the backbone itself."""
+        model = build("vit_tiny", (8, 8, 3), depth=2)
+        x = images(2, 8, 8, 3)
+        y = x
+        for name in ("patches", "patch_tokens", "positions"):
+            y = model.get_layer(name)(y)
+        kept = y[:, :2]
+        for name in ("class_token", "block_1", "block_2", "norm"):
+            y, kept = model.get_layer(name)(y), model.get_layer(name)(kept)
+        np.testing.assert_allclose(y[:, 0], model(x)["embedding"], atol=1e-5)
+        assert kept.shape == (2, 3, 192)
+
+    def test_default_patches(self):
+        assert VisionTransformerTinyOptions().patch_size == 4
+        assert SPECS["vit_base"].options().patch_size == 16
+
+
+def test_listing_does_not_import_tensorflow():
+    code = (
+        "import sys; from kzoo_backbones import plugin; assert len(list(plugin.kzoo_backbones())) == 8; "
+        "print([name for name in ('tensorflow', 'keras') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
