@@ -1,1 +1,76 @@
-"""kzoo: the self-supervised model zoo for Keras 3, where every method and every backbone is a plugin."""
+"""kzoo: the self-supervised model zoo for Keras 3.
+
+`import kzoo` is light: a name is imported from its module when it is first used, and only `kzoo.Method` and what builds
+models bring Keras and TensorFlow with them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kzoo.errors import (
+        CheckpointError,
+        DataError,
+        EvaluationError,
+        ExportError,
+        KzooError,
+        OptionsError,
+        PluginError,
+        RecipeError,
+        StrategyError,
+        TrainingError,
+    )
+    from kzoo.hookspecs import hookimpl
+    from kzoo.method import Method
+    from kzoo.options import ImageOptions, Options
+    from kzoo.registry import build_backbone, build_method
+    from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackboneSpec",
+    "CheckpointError",
+    "DataError",
+    "DatasetSpec",
+    "EvaluationError",
+    "ExportError",
+    "ImageOptions",
+    "KzooError",
+    "Method",
+    "MethodSpec",
+    "Options",
+    "OptionsError",
+    "PluginError",
+    "RecipeError",
+    "StrategyError",
+    "TrainingError",
+    "__version__",
+    "build_backbone",
+    "build_method",
+    "hookimpl",
+]
+
+_MODULES = {
+    "Method": "method",
+    "Options": "options",
+    "ImageOptions": "options",
+    "MethodSpec": "specs",
+    "BackboneSpec": "specs",
+    "DatasetSpec": "specs",
+    "hookimpl": "hookspecs",
+    "build_method": "registry",
+    "build_backbone": "registry",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'kzoo' has no attribute '{name}'")
+    value = getattr(import_module("kzoo." + _MODULES.get(name, "errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -10,9 +10,13 @@ class Options(BaseModel):
     """Base of every plugin's options: frozen, unknown keys refused, defaults checked as well.
 
     Give every field a `Field(default, description=...)`: `kzoo show` prints it and the conformance suite asks for it.
+    Where a default is itself Options, write `Field(default_factory=ItsOptions, ...)`: then pydantic builds a schema only
+    when it is used, which keeps `kzoo list` fast however many methods are installed.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, protected_namespaces=(), defer_build=True
+    )
 
 
 class ImageOptions(Options):
@@ -73,5 +77,7 @@ class ViewOptions(Options):
         if not 0 < low <= high <= 1:
             raise ValueError(f"scale: expected 0 < low <= high <= 1. Received: {low}, {high}")
         if min(self.jitter) < 0 or self.jitter[3] > 0.5:
-            raise ValueError(f"jitter: expected strengths of at least 0, and hue of at most 0.5. Received: {self.jitter}")
+            raise ValueError(
+                f"jitter: expected strengths of at least 0, and hue of at most 0.5. Received: {self.jitter}"
+            )
         return self

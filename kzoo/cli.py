@@ -1,0 +1,219 @@
+"""The command line. Each command imports what it needs when it runs: `list`, `show`, `doctor` and `train --dry-run`
+never import TensorFlow.
+
+Exit codes: 0 done, 1 the run failed, 2 the recipe or the call is wrong, 3 a plugin is missing or broken.
+An error says what, where and what to do, one line for each problem; `--debug` adds the traceback.
+"""
+
+import functools
+import json
+import os
+import shlex
+import traceback
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import kzoo
+from kzoo.errors import KzooError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Answer as JSON.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", exists=True, file_okay=False)]
+
+
+class Listed(StrEnum):
+    """What `kzoo list` lists."""
+
+    METHODS = "methods"
+    BACKBONES = "backbones"
+    DATASETS = "datasets"
+    PLUGINS = "plugins"
+
+
+class Format(StrEnum):
+    """What `kzoo export` writes."""
+
+    SAVED_MODEL = "saved_model"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The console entry point; leaves by SystemExit with the exit code."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's C++ side talks already while it is imported
+    app(arguments, prog_name="kzoo")
+
+
+def _command(function: Callable[..., None]) -> Callable[..., None]:
+    """Register a command; its exceptions become lines on the error stream and an exit code."""
+
+    @functools.wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            function(*args, **kwargs)
+        except typer.Exit:
+            raise
+        except Exception as error:
+            if kwargs["debug"]:
+                traceback.print_exc()
+            for line in _told(error):
+                typer.secho(line, err=True, fg="red" if line.startswith("error: ") else None)
+            raise typer.Exit(getattr(error, "exit_code", 1)) from None
+
+    app.command(function.__name__.rstrip("_"))(guarded)
+    return guarded
+
+
+def _told(error: Exception) -> list[str]:
+    """An error as lines to print: kzoo's own speak for themselves, any other is told where it arose."""
+    if isinstance(error, KzooError):
+        return [f"error: {line}" for line in str(error).splitlines()]
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return [
+        f"error: {type(error).__name__}: {' '.join(str(error).split())}",
+        f"  at {frame.filename}:{frame.lineno} in {frame.name}",
+        "  kzoo did not expect this; run it again with --debug for the traceback",
+    ]
+
+
+def _console(stderr: bool = False) -> "Console":
+    from rich.console import Console
+
+    return Console(highlight=False, stderr=stderr)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"kzoo {kzoo.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _kzoo(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Self-supervised learning with Keras 3: every method, backbone and dataset is a plugin."""
+
+
+@_command
+def list_(
+    what: Annotated[Listed | None, typer.Argument(help="What to list; all but the plugins where left out.")] = None,
+    pattern: Annotated[str, typer.Argument(help="Only names that match, for example 'moco*'.")] = "*",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """List the methods, backbones, datasets or plugins."""
+    from kzoo import describe
+
+    kinds = [what] if what else [Listed.METHODS, Listed.BACKBONES, Listed.DATASETS]
+    rows = {kind.value: describe.listed(kind.value, pattern) for kind in kinds}
+    if as_json:
+        typer.echo(json.dumps(rows[what.value] if what else rows, indent=2))
+    else:
+        console = _console()
+        for place, kind in enumerate(kinds):
+            if place:
+                console.print()
+            describe.print_list(console, kind.value, rows[kind.value], pattern)
+    for line in describe.left_out(list(rows)):
+        typer.secho(line, err=True, fg="yellow")
+
+
+@_command
+def show(
+    name: Annotated[str, typer.Argument(help="Name of a method, backbone or dataset.")],
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show what a method, backbone or dataset is, what it needs and what can be set."""
+    from kzoo import describe, registry
+
+    found = registry.find_any(name)
+    if as_json:
+        answer = [describe.facts(spec) | {"options": describe.option_facts(spec.options)} for spec in found]
+        typer.echo(json.dumps(answer[0] if len(answer) == 1 else answer, indent=2))
+        return
+    for spec in found:
+        describe.print_spec(_console(), spec)
+
+
+@_command
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value; may be repeated.")
+    ] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option("--run-dir", metavar="DIR", help="Folder of the run; runs/<name> where left out.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the recipe and print the plan, no more.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Train a recipe, evaluate what was trained and export it."""
+    from kzoo.recipe import load
+
+    checked = load(recipe, overrides or ())
+    if dry_run:
+        from kzoo import describe
+
+        call = ["kzoo", "train", str(recipe)] + [part for override in overrides or () for part in ("--set", override)]
+        call += ["--run-dir", str(run_dir)] if run_dir else []
+        call += ["--resume"] if resume else []
+        describe.print_plan(_console(), checked, run_dir or Path("runs", checked.name), shlex.join(call))
+        return
+    from kzoo.train import train as run
+
+    run(checked, run_dir=run_dir, resume=resume, console=_console())
+
+
+@_command
+def evaluate(run_dir: RunFolder, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Evaluate the backbone of a run beside the untrained one."""
+    from kzoo.runs import evaluate_run
+
+    results = evaluate_run(run_dir, console=_console(stderr=as_json))  # JSON has the standard output to itself
+    if as_json:
+        typer.echo(json.dumps(results, indent=2))
+
+
+@_command
+def export(
+    run_dir: RunFolder,
+    formats: Annotated[
+        list[Format] | None, typer.Option("--format", help="May be repeated; saved_model where left out.")
+    ] = None,
+    destination: Annotated[
+        Path | None, typer.Option("--to", metavar="DIR", help="Where to write; <run>/export where left out.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Export the backbone of a run for serving."""
+    from kzoo.runs import export_run
+
+    wanted = [format.value for format in formats or (Format.SAVED_MODEL,)]
+    for path in export_run(run_dir, formats=wanted, destination=destination, console=_console(stderr=True)):
+        typer.echo(path)
+
+
+@_command
+def doctor(
+    full: Annotated[bool, typer.Option("--full", help="Also import TensorFlow and list its devices.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Examine this installation: versions, plugins, processors."""
+    from kzoo import diagnose
+
+    findings = diagnose.examine(full=full)
+    diagnose.print_findings(_console(), findings)
+    if findings.exit_code:
+        raise typer.Exit(findings.exit_code)

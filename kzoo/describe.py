@@ -1,0 +1,273 @@
+"""What `kzoo list`, `show` and `train --dry-run` say: records, options and plans, as plain data and as tables."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+import kzoo
+from kzoo import registry
+from kzoo.plugins import load_plugins
+from kzoo.specs import Spec
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    from kzoo.recipe import Recipe
+
+_COLUMNS = {
+    "methods": ("name", "family", "needs", "summary"),
+    "backbones": ("name", "family", "offers", "summary"),
+    "datasets": ("name", "splits", "images", "classes", "summary"),
+    "plugins": ("name", "distribution", "status", "what is wrong; what to do"),
+}
+_COLOURS = {"ok": "green", "broken": "red", "disabled": "yellow"}
+
+
+def listed(kinds: str, pattern: str = "*") -> list[dict[str, Any]]:
+    """The "methods", "backbones", "datasets" or "plugins" whose names match, as plain data."""
+    if kinds == "plugins":
+        records = load_plugins().records
+        return [asdict(record) | {"status": record.status} for record in records if fnmatchcase(record.name, pattern)]
+    find = {"methods": registry.methods, "backbones": registry.backbones, "datasets": registry.datasets}[kinds]
+    return [facts(spec) for spec in find(pattern)]
+
+
+def facts(spec: Spec) -> dict[str, Any]:
+    """A record as plain data, with the plugin that brings it and without its options."""
+    plugin = registry.provider(spec)
+    return {
+        "kind": type(spec).__name__.removesuffix("Spec").lower(),
+        **{field.name: getattr(spec, field.name) for field in fields(spec) if field.name != "options"},
+        "plugin": plugin.name if plugin else "",
+        "distribution": f"{plugin.distribution} {plugin.version}" if plugin else f"kzoo {kzoo.__version__}",
+    }
+
+
+def option_facts(options: type[BaseModel] | BaseModel, prefix: str = "") -> list[dict[str, Any]]:
+    """Each option's dotted name, type with its range, default and description. Options of options follow flat."""
+    rows: list[dict[str, Any]] = []
+    for name, info in (options if isinstance(options, type) else type(options)).model_fields.items():
+        default = None if info.is_required() else info.get_default(call_default_factory=True)
+        if not isinstance(options, type):
+            default = getattr(options, name)  # an instance that is itself a default may differ from its class
+        if isinstance(default, BaseModel):
+            rows += option_facts(default, f"{prefix}{name}.")
+            continue
+        rows.append(
+            {
+                "name": prefix + name,
+                "type": _type(info),
+                "required": info.is_required(),
+                "default": _plain(default),
+                "description": info.description or "",
+            }
+        )
+    return rows
+
+
+def left_out(kinds: list[str]) -> Iterator[str]:
+    """What a list lacks, and why: broken plugins, and names that several plugins claim."""
+    broken = load_plugins().broken
+    if broken and kinds != ["plugins"]:
+        names = ", ".join(record.name for record in broken)
+        yield f"broken: {names}; `kzoo list plugins` says what is wrong and what to do"
+    for kind in ("method", "backbone", "dataset"):
+        for name, plugins in registry.conflicts(kind).items() if f"{kind}s" in kinds else ():
+            yield f"left out: {registry.ambiguous(kind, name, plugins)}"
+
+
+def print_list(console: Console, kinds: str, rows: list[dict[str, Any]], pattern: str = "*") -> None:
+    """Print what `listed` answered."""
+    if not rows:
+        console.print(f"no {kinds} " + ("are installed" if pattern == "*" else f"match '{pattern}'"), markup=False)
+        return
+    table = plain_table(*_COLUMNS[kinds], title=kinds)
+    for row in sorted(rows, key=lambda row: row.get("family", "")):
+        cells = _plugin_cells(row) if kinds == "plugins" else _cells(row)
+        table.add_row(*(cells[column] for column in _COLUMNS[kinds]))
+    console.print(table)
+
+
+def print_spec(console: Console, spec: Spec) -> None:
+    """Print all there is to know about a method, a backbone or a dataset."""
+    known = facts(spec)
+    sides = known.get("image_shape")
+    rows = {
+        "paper": known.get("paper"),
+        "family": known.get("family"),
+        "modality": known["modality"],
+        "needs": ", ".join(known.get("requires", ())),
+        "offers": ", ".join(known.get("offers", ())),
+        "channels": " or ".join(map(str, known.get("channels", ()))),
+        "smallest image": f"{known['min_size']} px" if "min_size" in known else "",
+        "splits": ", ".join(known.get("splits", ())),
+        "images": _size(sides) if sides else "",
+        "classes": known.get("classes"),
+        "source": known.get("source"),
+        "licence": known.get("licence"),
+        "plugin": f"{known['plugin']} ({known['distribution']})" if known["plugin"] else known["distribution"],
+    }
+    console.print(f"[bold]{escape(spec.name)}[/], a {known['kind']}: {escape(spec.summary)}")
+    grid = plain_table()
+    for key, value in rows.items():
+        if value:
+            grid.add_row(f"[dim]{key}[/]", escape(str(value)))
+    console.print(grid)
+    table = plain_table("option", "default", "type", "what it sets")
+    for option in option_facts(spec.options):
+        default = "[red]required[/]" if option["required"] else escape(json.dumps(option["default"]))
+        table.add_row(option["name"], default, escape(option["type"]), escape(option["description"]))
+    console.print(table if table.rows else "no options")
+
+
+def print_plan(console: Console, recipe: "Recipe", run_dir: Path, call: str) -> None:
+    """Print what training a checked recipe would do, as far as can be known without TensorFlow."""
+    grid = plain_table()
+    for key, value, options in _plan(recipe):
+        grid.add_row(f"[dim]{key}[/]", escape(value))
+        for name, chosen in _flat(options):
+            grid.add_row("", f"  [dim]{escape(name)}:[/] {escape(json.dumps(chosen))}")
+    grid.add_row("[dim]run folder[/]", escape(str(run_dir)))
+    console.print(f"[bold]{escape(recipe.name)}[/]: the recipe is sound, nothing was run")
+    console.print(grid)
+    console.print("to run it:", escape(call), soft_wrap=True)
+
+
+def _plan(recipe: "Recipe") -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The rows of a plan: what, how, with which options."""
+    optimizer, training, evaluation = recipe.optimizer, recipe.train, recipe.evaluate
+    yield "dataset", f"{recipe.data.name}, split {recipe.data.split}", recipe.data.options
+    yield "backbone", recipe.backbone.name, recipe.backbone.options
+    yield "method", recipe.method.name, recipe.method.options
+    decay = optimizer.decay or ("decoupled" if optimizer.name == "adamw" else "coupled")
+    momentum = f", momentum {optimizer.momentum:g}" if optimizer.name in ("sgd", "lars") else ""
+    yield "optimizer", f"{optimizer.name}{momentum}, {decay} weight decay {optimizer.weight_decay:g}", {}
+    rate = f"{recipe.scaled_learning_rate:.4g}"
+    if optimizer.per:
+        rate += f" (= {optimizer.learning_rate:g} x {training.batch_size} / {optimizer.per})"
+    if optimizer.warmup_epochs:
+        rate += f", warm-up of {optimizer.warmup_epochs:g} epoch" + "s" * (optimizer.warmup_epochs != 1)
+    rate += f", {optimizer.schedule}"
+    if optimizer.milestones:
+        rate += f" x {optimizer.drop:g} at epochs {', '.join(map(str, optimizer.milestones))}"
+    yield "learning rate", rate, {}
+    batch = f"{training.batch_size} examples"
+    if training.devices:
+        batch += f", {training.batch_size // training.devices} on each of {training.devices} devices"
+    if training.accumulate > 1:
+        batch += f", in {training.accumulate} parts one after the other"
+    yield "batch", batch, {}
+    steps = f" of {training.steps_per_epoch} steps" if training.steps_per_epoch else ""
+    yield "epochs", f"{training.epochs}{steps}", {}
+    xla = {True: "on", False: "off"}.get(training.jit_compile, training.jit_compile)
+    yield "strategy", f"{training.strategy}, {training.precision}, XLA {xla}", {}
+    probes = [
+        f"{evaluation.knn.k} nearest neighbours" if evaluation.knn else "",
+        "linear probe" if evaluation.linear else "",
+        f"linear probe on {evaluation.low_shot} labels per class" if evaluation.low_shot else "",
+    ]
+    tested = f"{evaluation.data.name}, split {evaluation.data.split}" if evaluation.data else "the dataset's split test"
+    yield "evaluation", f"{', '.join(filter(None, probes))}, on {tested}" if any(probes) else "none", {}
+    yield "export", ", ".join(recipe.export.formats) or "none", {}
+
+
+def _flat(options: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Options as (dotted name, value)."""
+    for name, value in options.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _cells(row: dict[str, Any]) -> dict[str, str]:
+    shape = row.get("image_shape")
+    return {
+        "name": escape(row["name"]),
+        "family": escape(row.get("family", "")),
+        "summary": escape(row["summary"]),
+        "needs": ", ".join(row.get("requires", ())),
+        "offers": ", ".join(row.get("offers", ())),
+        "splits": ", ".join(row.get("splits", ())) or "its own",
+        "images": _size(shape) if shape else "any size",
+        "classes": str(row.get("classes") or ""),
+    }
+
+
+def _plugin_cells(row: dict[str, Any]) -> dict[str, str]:
+    return {
+        "name": escape(row["name"]),
+        "distribution": f"{row['distribution']} {row['version']}".strip(),
+        "status": coloured(row["status"]),
+        "what is wrong; what to do": escape("\n".join(filter(None, (row["problem"], row["remedy"])))),
+    }
+
+
+def coloured(status: str) -> str:
+    """A plugin's status in its colour, as rich markup."""
+    return f"[{_COLOURS[status]}]{status}[/]"
+
+
+def _size(shape: tuple[int, int, int]) -> str:
+    height, width, channels = shape
+    return f"{height} x {width} {'grey' if channels == 1 else 'colour' if channels == 3 else f'x {channels}'}"
+
+
+def plain_table(*columns: str, title: str = "") -> Table:
+    """A table without rules; without columns, one of two columns and no header."""
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        header_style="dim",
+        show_header=bool(columns),
+        box=None,
+        padding=(0, 2, 0, 0),
+        pad_edge=False,
+    )
+    for column in columns or ("", ""):
+        table.add_column(column, no_wrap=column in ("name", "option"), overflow="fold")
+    return table
+
+
+def _plain(value: Any) -> Any:
+    """A default as JSON can say it."""
+    return json.loads(json.dumps(value, default=lambda other: getattr(other, "value", str(other))))
+
+
+def _type(info: "FieldInfo") -> str:
+    """A field's type with its range, as a recipe's author sees it: "float > 0", "int >= 8 or null"."""
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+    limits = [
+        f"{sign} {getattr(item, key):g}"
+        for item in info.metadata
+        for key, sign in signs.items()
+        if getattr(item, key, None) is not None
+    ]
+    names = _type_names(info.annotation)
+    ranged = " ".join([" or ".join(name for name in names if name != "null"), " and ".join(limits)]).strip()
+    return ranged + " or null" * ("null" in names)
+
+
+def _type_names(annotation: Any) -> list[str]:
+    """A type's alternatives, in the words of YAML."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return [json.dumps(value) for value in arguments]
+    if origin in (Union, UnionType):
+        return [name for argument in arguments for name in _type_names(argument)]
+    if origin in (list, tuple, set, frozenset):
+        inner = dict.fromkeys(name for argument in arguments if argument is not ... for name in _type_names(argument))
+        return [f"list of {' or '.join(inner)}"]
+    if annotation is type(None):
+        return ["null"]
+    return [{"str": "text", "bool": "true or false"}.get(name := getattr(annotation, "__name__", "any"), name)]

@@ -1,0 +1,272 @@
+"""From a registered name to its record, and from the record to the code it names.
+
+Listing and checking touch records only; `resolve`, `build_method` and `build_backbone` import the plugin's code.
+"""
+
+import json
+from collections.abc import Mapping
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from kzoo.errors import OptionsError, PluginError
+from kzoo.options import FolderOptions, Options, TFDSOptions
+from kzoo.plugins import Kind, PluginRecord, Provided, describe, load_plugins
+from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, Spec
+
+if TYPE_CHECKING:
+    import keras
+
+    from kzoo.method import Method
+
+_OBJECT = "should be a section, `key: value`"
+
+# Datasets that need no plugin: what follows the colon says which. Their targets are called as f(rest, split, options).
+_PREFIXES = {
+    "tfds": DatasetSpec(
+        name="tfds:<builder>",
+        target="kzoo.data:tfds_source",
+        options=TFDSOptions,
+        summary="Any tensorflow-datasets builder that is already prepared on this machine",
+        splits=(),
+        source="tensorflow-datasets",
+    ),
+    "folder": DatasetSpec(
+        name="folder:<path>",
+        target="kzoo.data:folder_source",
+        options=FolderOptions,
+        summary="A folder of images; sub-folders, where there are any, are the classes",
+        source="the folder",
+    ),
+}
+
+
+class UnknownName(PluginError):
+    """No working plugin has this name."""
+
+
+def methods(pattern: str = "*") -> list[MethodSpec]:
+    """The methods whose names match a wildcard pattern ("sim*"), by name; a name two plugins claim is left out."""
+    return _listed("method", pattern)
+
+
+def backbones(pattern: str = "*") -> list[BackboneSpec]:
+    """The backbones whose names match a wildcard pattern, by name; a name two plugins claim is left out."""
+    return _listed("backbone", pattern)
+
+
+def datasets(pattern: str = "*") -> list[DatasetSpec]:
+    """The datasets whose names match a wildcard pattern, by name; last come `tfds:<builder>` and `folder:<path>`."""
+    return _listed("dataset", pattern) + [spec for spec in _PREFIXES.values() if fnmatchcase(spec.name, pattern)]
+
+
+def conflicts(kind: Kind) -> dict[str, list[PluginRecord]]:
+    """The names that several plugins yield, and those plugins. Such a name cannot be used."""
+    claims: dict[str, list[PluginRecord]] = {}
+    for provided in load_plugins().provided[kind]:
+        claims.setdefault(provided.spec.name, []).append(provided.plugin)
+    return {name: plugins for name, plugins in claims.items() if len(plugins) > 1}
+
+
+def ambiguous(kind: Kind, name: str, plugins: list[PluginRecord]) -> str:
+    """One line on a name that several plugins yield: which, and how to keep one."""
+    claims = " and ".join(plugin.title for plugin in plugins)
+    switches = " or ".join(f"KZOO_DISABLE_PLUGINS={plugin.name}" for plugin in plugins)
+    return f"{kind} '{name}' is brought by {claims}; keep one: {switches}"
+
+
+def find_method(name: str) -> MethodSpec:
+    """The method's record. Raises PluginError where no plugin, or more than one, has it."""
+    return _find("method", name).spec
+
+
+def find_backbone(name: str) -> BackboneSpec:
+    """The backbone's record. Raises PluginError where no plugin, or more than one, has it."""
+    return _find("backbone", name).spec
+
+
+def find_dataset(name: str) -> DatasetSpec:
+    """The dataset's record, for `tfds:<builder>` and `folder:<path>` too. Raises PluginError where there is none.
+
+    The record of `tfds:<builder>` has `splits=()`: they are not known before the builder is opened.
+    """
+    prefix, colon, rest = name.partition(":")
+    if colon and prefix in _PREFIXES:
+        if not rest:
+            raise PluginError(f"dataset '{name}' names nothing; write {_PREFIXES[prefix].name}")
+        return _PREFIXES[prefix]
+    return _find("dataset", name).spec
+
+
+def find_any(name: str) -> list[Spec]:
+    """The records of this name, of any kind. Raises PluginError where there is none, or two plugins claim it."""
+    found: list[Spec] = []
+    unknown = []
+    for find in (find_method, find_backbone, find_dataset):
+        try:
+            found.append(find(name))
+        except UnknownName as error:
+            unknown.append(error)
+    if found:
+        return found
+    near = suggest(name, [provided.spec.name for some in load_plugins().provided.values() for provided in some])
+    raise PluginError(f"unknown name '{name}'" + _missing() + (near or "; `kzoo list` names all that is installed"))
+
+
+def provider(spec: Spec) -> PluginRecord | None:
+    """The plugin that yielded a record; None for kzoo's own."""
+    for kind in ("method", "backbone", "dataset"):
+        for provided in load_plugins().provided[kind]:
+            if provided.spec is spec:
+                return provided.plugin
+    return None
+
+
+def validate_options(spec: Spec, values: Mapping[str, Any]) -> Options:
+    """The checked options of a method, backbone or dataset. Raises OptionsError, one line for each problem."""
+    try:
+        return checked_options(spec, values)
+    except ValidationError as error:
+        raise OptionsError(
+            [
+                f"{spec.name}: {'.'.join(map(str, item['loc']))}: {explain(item, spec.options)}"
+                for item in error.errors(include_url=False)
+            ]
+        ) from None
+
+
+def checked_options(spec: Spec, values: Mapping[str, Any] | str) -> Options:
+    """The options from Python values, or strictly from JSON text. Raises pydantic's ValidationError.
+
+    Raises PluginError where the class itself is wrong, which pydantic notices on first use.
+    """
+    try:
+        if isinstance(values, str):
+            return spec.options.model_validate_json(values, strict=True)
+        return spec.options.model_validate(dict(values))
+    except ValidationError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"{_brought_by(spec)} has options that cannot be used: {describe(error)}; {_remedy(spec)}"
+        ) from error
+
+
+def resolve(spec: Spec) -> Any:
+    """Import what a record's target names. Raises PluginError, naming plugin and target, where that fails."""
+    module, _, attribute = spec.target.partition(":")
+    try:
+        found = import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+        return found
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plugin's module may do anything, sys.exit() too
+        raise PluginError(
+            f"{_brought_by(spec)} cannot be imported from '{spec.target}': {describe(error)}; {_remedy(spec)}"
+        ) from error
+
+
+def build_method(name: str, /, backbone: "keras.Model", **options: Any) -> "Method":
+    """Build a registered method around a backbone.
+
+    options: the method's own, as `kzoo show NAME` lists them.
+    Raises PluginError (no such method, or it cannot be imported) or OptionsError.
+    """
+    spec = find_method(name)
+    checked = validate_options(spec, options)
+    return resolve(spec)(backbone, checked)
+
+
+def build_backbone(name: str, /, input_shape: tuple[int, int, int], **options: Any) -> "keras.Model":
+    """Build a registered backbone: a Functional `keras.Model`, float [B, *input_shape] in [0, 1] to named outputs.
+
+    input_shape: (height, width, channels). options: the backbone's own, as `kzoo show NAME` lists them.
+    Raises PluginError (no such backbone, or it cannot be imported) or OptionsError.
+    """
+    spec = find_backbone(name)
+    checked = validate_options(spec, options)
+    return resolve(spec)(input_shape, checked)
+
+
+def explain(item: Any, model: type) -> str:
+    """One of pydantic's complaints (an item of `ValidationError.errors()`) about a model, as one line.
+
+    An unknown key comes with the nearest known one, a wrong value with what was received, written as in a recipe.
+    """
+    if item["type"] == "extra_forbidden":
+        known = _keys_at(model, item["loc"][:-1])
+        return "unknown key" + (suggest(str(item["loc"][-1]), known) or f"; known: {', '.join(known) or 'none'}")
+    if item["type"] == "missing":
+        return "missing"
+    if item["type"] == "value_error":
+        return item["msg"].removeprefix("Value error, ")
+    message = _OBJECT if item["type"] in ("model_type", "dict_type") else item["msg"].removeprefix("Input ")
+    received = json.dumps(item["input"], default=str)
+    return f"{message}; received {received if len(received) <= 60 else received[:57] + '...'}"
+
+
+def suggest(word: str, known: list[str]) -> str:
+    """ "; did you mean 'x'?" where a known word is near, else ""."""
+    near = get_close_matches(word, known, n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _brought_by(spec: Spec) -> str:
+    plugin = provider(spec)
+    return f"'{spec.name}' of {plugin.title}" if plugin else f"'{spec.name}'"
+
+
+def _remedy(spec: Spec) -> str:
+    plugin = provider(spec)
+    return f"pip install --upgrade {(plugin and plugin.distribution) or 'kzoo'}"
+
+
+def _keys_at(model: Any, path: tuple[Any, ...]) -> list[str]:
+    """The keys a model knows at a path of its own fields; [] where the path leads out of its fields."""
+    for part in path:
+        field = getattr(model, "model_fields", {}).get(part)
+        # `Section | None` is as good as Section: its keys are what the user may have meant
+        candidates = getattr(field.annotation, "__args__", (field.annotation,)) if field else ()
+        model = next((candidate for candidate in candidates if hasattr(candidate, "model_fields")), None)
+    return list(getattr(model, "model_fields", {}))
+
+
+def _listed(kind: Kind, pattern: str) -> list:
+    ambiguous = conflicts(kind)
+    specs = [provided.spec for provided in load_plugins().provided[kind]]
+    return [spec for spec in specs if spec.name not in ambiguous and fnmatchcase(spec.name, pattern)]
+
+
+def _find(kind: Kind, name: str) -> Provided:
+    plugins = load_plugins()
+    found = [provided for provided in plugins.provided[kind] if provided.spec.name == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise PluginError(ambiguous(kind, name, [provided.plugin for provided in found]))
+    others = [other for other, some in plugins.provided.items() if any(name == provided.spec.name for provided in some)]
+    if others:
+        raise UnknownName(f"unknown {kind} '{name}'; that is a {others[0]}")
+    near = suggest(name, [provided.spec.name for provided in plugins.provided[kind]])
+    raise UnknownName(
+        f"unknown {kind} '{name}'" + _missing() + (near or f"; `kzoo list {kind}s` names those installed")
+    )
+
+
+def _missing() -> str:
+    """What to add to "unknown name": the plugins that may have it and were not loaded."""
+    plugins = load_plugins()
+    message = ""
+    if len(plugins.broken) == 1:
+        [record] = plugins.broken
+        message = f"; {record.title} may bring it but is broken: {record.problem}; {record.remedy}"
+    elif plugins.broken:
+        names = ", ".join(record.name for record in plugins.broken)
+        message = f"; broken plugins may bring it: {names}; `kzoo list plugins` says what to do"
+    disabled = [record.name for record in plugins.records if record.disabled]
+    return message + (f"; switched off: {', '.join(disabled)}" if disabled else "")
