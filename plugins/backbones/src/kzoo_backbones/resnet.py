@@ -2,8 +2,9 @@
 
 Symmetric padding, no biases before normalisation, and in bottlenecks the stride in the 3x3 layer. The "cifar" stem
 keeps the resolution of small images, as SimCLR's appendix B.9 does.
-Input: `[B, H, W, C]` in [0, 1], any size from 8 pixels. Outputs: "map_1", "map_2", ... at 1, 1/2, 1/4, ... of the stem's
-resolution (the imagenet stem's is a quarter of the image's), "map" the last, "embedding" its mean over positions.
+Input: `[B, H, W, C]` in [0, 1], any size from 8 pixels. Outputs:
+"map_1", "map_2", ... at 1, 1/2, 1/4, ... of the stem's resolution
+(the imagenet stem's: a quarter of the image's), "map" the last, "embedding" its mean over positions.
 """
 
 from collections.abc import Callable, Sequence
