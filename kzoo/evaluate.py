@@ -1,0 +1,385 @@
+"""How good the embedding is: the same questions to the trained and to the untrained backbone.
+
+Nearest neighbours (Wu et al. 2018, section 3.4), a linear probe, and the same probe with few labels ask whether classes
+can be read off the frozen features. Spread and effective rank ask, without labels, whether the embedding has collapsed.
+The untrained backbone is the baseline, not chance: random convolutions already separate classes well above it.
+
+Every probe learns from the train split alone. The test split is only ever predicted.
+"""
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich import box
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from kzoo.errors import EvaluationError
+
+UNLABELLED = -1
+COLLAPSED_SPREAD = 0.5  # of an isotropic embedding's spread
+COLLAPSED_RANK = 0.1  # of the width, asked of embeddings up to RANK_WIDTH wide
+RANK_WIDTH = 256
+
+_REGULARISATIONS = (0.0001, 0.001, 0.01, 0.1, 1.0)  # scikit-learn's C, the strongest regularisation first
+_ITERATIONS = 300
+_VALIDATION = 0.2  # of the train split's labels
+_BLOCK = 1 << 24  # similarities held at once: 64 MB
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """What is asked of the features.
+
+    knn_k: neighbours that vote. knn_temperature: of their weights, exp(cosine / temperature).
+    linear: whether to fit linear probes at all. low_shot_labels: labels per class of the low-shot probe, 0 for none.
+    low_shot_repeats: draws of those labels. seed: of the draws and of the validation part.
+    """
+
+    knn_k: int = 20
+    knn_temperature: float = 0.07
+    linear: bool = True
+    low_shot_labels: int = 10
+    low_shot_repeats: int = 3
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Features:
+    """Frozen features of n examples: `features` float32 [n,d], `labels` int64 [n] (-1: unlabelled), `ids` int64 [n]."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def take(self, which: np.ndarray) -> "Features":
+        """The examples that a mask or an array of positions names."""
+        return Features(self.features[which], self.labels[which], self.ids[which])
+
+    @property
+    def labelled(self) -> "Features":
+        """The examples whose class is known."""
+        return self.take(self.labels != UNLABELLED)
+
+
+def embed(backbone: keras.Model, batches: Iterable[Mapping[str, Any]], feature: str = "embedding") -> Features:
+    """Features of every example, in the order of the batches, with the backbone in inference mode.
+
+    Args:
+        backbone: maps float images in [0, 1] to a dict of outputs. Its weights and moving statistics stay as they are.
+        batches: dicts with `image` float [b,h,w,c] in [0, 1], `id` [b] and, where known, `label` [b].
+        feature: the output to read. Feature maps [b,h,w,C] and tokens [b,T,D] are averaged to one vector.
+
+    Raises:
+        EvaluationError: no examples, images that are not float, an unknown output, or features that are not numbers.
+    """
+
+    if feature not in backbone.output:
+        raise EvaluationError(f"evaluate: the backbone has no output {feature!r}; it has {', '.join(backbone.output)}")
+
+    @tf.function(input_signature=[tf.TensorSpec(backbone.input_shape, tf.float32)])  # one trace, for the last batch too
+    def infer(image: tf.Tensor) -> tf.Tensor:
+        values = tf.cast(backbone(image, training=False)[feature], tf.float32)
+        return tf.reduce_mean(values, axis=list(range(1, values.shape.rank - 1)))
+
+    features, labels, ids = [], [], []
+    console = Console(stderr=True)
+    for batch in track(batches, "embedding", console=console, transient=True, disable=not console.is_terminal):
+        image = tf.convert_to_tensor(batch["image"])
+        if not image.dtype.is_floating:
+            raise EvaluationError(f"evaluate: images must be float in [0, 1]; scale them. Received: {image.dtype.name}")
+        features.append(infer(tf.cast(image, tf.float32)).numpy())
+        ids.append(np.asarray(batch["id"], np.int64))
+        labels.append(np.asarray(batch.get("label", np.full(len(ids[-1]), UNLABELLED)), np.int64))
+    if not features:
+        raise EvaluationError("evaluate: the split holds no examples; name another split or relax its filter")
+    found = Features(np.concatenate(features), np.concatenate(labels), np.concatenate(ids))
+    if broken := int(np.sum(~np.isfinite(found.features).all(axis=1))):
+        raise EvaluationError(f"evaluate: {broken} of {len(found)} embeddings are not numbers; the weights are damaged")
+    return found
+
+
+def knn(
+    train: Features, test: Features, k: int = 20, temperature: float = 0.07, *, exclude_self: bool = False
+) -> float:
+    """Accuracy of the weighted nearest-neighbour vote of Wu et al. 2018 (arXiv:1805.01978, section 3.4).
+
+    The k most similar train examples by cosine vote with exp(cosine / temperature); the class with the highest sum
+    wins, of equal sums the lower class. k above the number of train examples means all of them. With `exclude_self`,
+    train examples of the same id as the test example do not vote (for asking the train split about itself).
+
+    Raises:
+        EvaluationError: a split has no labels.
+    """
+    train, test = _labelled(train, "train"), _labelled(test, "test")
+    classes, targets = np.unique(train.labels, return_inverse=True)
+    bank, queries = _unit(train.features), _unit(test.features)
+    k = min(k, len(train))
+    rows = max(1, _BLOCK // len(train))
+    correct = 0
+    for start in range(0, len(test), rows):
+        block = slice(start, start + rows)
+        similarity = queries[block] @ bank.T
+        if exclude_self:
+            similarity[test.ids[block, None] == train.ids] = -np.inf
+        nearest, indices = (value.numpy() for value in tf.math.top_k(similarity, k))  # equal ones: the lower index
+        votes = np.zeros((len(nearest), len(classes)))
+        weights = np.exp((nearest.astype(np.float64) - 1) / temperature)  # minus 1: the same vote, and no overflow
+        np.add.at(votes, (np.arange(len(nearest))[:, None], targets[indices]), weights)
+        correct += int(np.sum(classes[votes.argmax(axis=1)] == test.labels[block]))
+    return correct / len(test)
+
+
+def linear_probe(train: Features, test: Features, seed: int = 0) -> dict[str, Any]:
+    """Logistic regression on standardised features; what is linearly readable from a frozen backbone.
+
+    The regularisation is chosen on a fifth of the train split, stratified, that the candidates are not fitted on; the
+    probe is then fitted on the whole train split and the test split predicted once. Standardised by the train split.
+
+    Returns:
+        `train_accuracy`, `test_accuracy`, `regularisation` (scikit-learn's C) and `converged`.
+
+    Raises:
+        EvaluationError: a split has no labels, or the train split only one class.
+    """
+    train, test = _labelled(train, "train"), _labelled(test, "test")
+    regularisation = choose_regularisation(train, seed)
+    probe, converged = _fit(train, regularisation)
+    return {
+        "train_accuracy": float(probe.score(train.features, train.labels)),
+        "test_accuracy": float(probe.score(test.features, test.labels)),
+        "regularisation": regularisation,
+        "converged": converged,
+    }
+
+
+def choose_regularisation(train: Features, seed: int = 0) -> float:
+    """The C whose probe, fitted on four fifths of the train split, predicts the last fifth best.
+
+    Best is the highest accuracy, then the lowest log loss. A class with one example is fitted on and not validated.
+    """
+    train = _labelled(train, "train")
+    held_out = _stratified_part(train.labels, np.random.default_rng(seed))
+    if not held_out.any():
+        return 0.1
+    fitted, validation = train.take(~held_out), train.take(held_out)
+
+    def quality(regularisation: float) -> tuple[float, float]:
+        probe, _ = _fit(fitted, regularisation)
+        loss = log_loss(validation.labels, probe.predict_proba(validation.features), labels=probe.classes_)
+        return float(probe.score(validation.features, validation.labels)), -float(loss)
+
+    return max(_REGULARISATIONS, key=quality)
+
+
+def low_shot(
+    train: Features, test: Features, labels_per_class: int = 10, repeats: int = 3, seed: int = 0
+) -> dict[str, Any]:
+    """The linear probe with few labels: `labels_per_class` train examples of each class, drawn anew for each repeat.
+
+    A class that has fewer gives all it has. Returns `labels_per_class`, `repeats`, `test_accuracy` (the mean) and
+    `standard_deviation` (over the repeats).
+    """
+    train = _labelled(train, "train")
+    accuracies = []
+    for repeat in range(repeats):
+        rng = np.random.default_rng([seed, repeat])
+        rows = [np.flatnonzero(train.labels == label) for label in np.unique(train.labels)]
+        drawn = np.concatenate([rng.permutation(row)[:labels_per_class] for row in rows])
+        accuracies.append(linear_probe(train.take(drawn), test, seed)["test_accuracy"])
+    return {
+        "labels_per_class": labels_per_class,
+        "repeats": repeats,
+        "test_accuracy": float(np.mean(accuracies)),
+        "standard_deviation": float(np.std(accuracies)),
+    }
+
+
+def embedding_std(features: np.ndarray) -> float:
+    """Spread of the unit-norm embeddings: mean over dimensions of their standard deviation, times sqrt(d).
+
+    1 is isotropic, 0 constant. The collapse measure of SimSiam (Chen and He 2021, arXiv:2011.10566, section 4.1).
+    """
+    unit = _unit(np.asarray(features, np.float64))
+    return float(unit.std(axis=0).mean() * np.sqrt(unit.shape[1]))
+
+
+def effective_rank(features: np.ndarray) -> float:
+    """exp(entropy of the singular values of the centred features [n,d], normalised to sum 1) (Roy and Vetterli 2007).
+
+    From 1 (one direction varies) to min(n - 1, d) (all vary alike); 0 where nothing varies.
+    """
+    features = np.asarray(features, np.float64)
+    centred = features - features.mean(axis=0)
+    small = centred @ centred.T if len(centred) < centred.shape[1] else centred.T @ centred
+    energies = np.linalg.eigvalsh(small)
+    energies = energies[energies > 1e-14 * np.sum(features**2)]  # the rest is rounding
+    singular = np.sqrt(energies)
+    share = singular / max(singular.sum(), 1e-300)
+    return float(np.exp(-np.sum(share * np.log(share)))) if len(share) else 0.0
+
+
+def collapsed(features: np.ndarray) -> bool:
+    """Whether the embedding is nearly constant, or, when at most `RANK_WIDTH` wide, varies in few directions only.
+
+    Nearly constant: a spread under `COLLAPSED_SPREAD`. Few: an effective rank of at most `COLLAPSED_RANK` of the rank
+    that n examples of width d can have.
+    """
+    examples, width = features.shape
+    attainable = min(width, examples - 1)
+    thin = width <= RANK_WIDTH and effective_rank(features) <= COLLAPSED_RANK * attainable
+    return bool(embedding_std(features) < COLLAPSED_SPREAD or thin)
+
+
+def evaluate(train: Features, test: Features, settings: EvaluationSettings | None = None) -> dict[str, Any]:
+    """Every figure, under names in plain words, ready for JSON.
+
+    Always `train_examples`, `test_examples`, and `embedding` (`width`, `spread`, `effective_rank`, `collapsed`), which
+    is measured on the test split. With labels in both splits also `classes`, `chance_accuracy` (always answering the
+    train split's most frequent class), `knn`, `linear_probe` and `low_shot`, each with `test_accuracy`.
+    """
+    settings = settings or EvaluationSettings()
+    report: dict[str, Any] = {
+        "train_examples": len(train),
+        "test_examples": len(test),
+        "embedding": {
+            "width": test.features.shape[1],
+            "spread": embedding_std(test.features),
+            "effective_rank": effective_rank(test.features),
+            "collapsed": collapsed(test.features),
+        },
+    }
+    train, test = train.labelled, test.labelled
+    if not len(train) or not len(test):
+        return report
+    classes, counts = np.unique(train.labels, return_counts=True)
+    report["labelled_train_examples"], report["labelled_test_examples"] = len(train), len(test)
+    report["classes"] = len(classes)
+    report["chance_accuracy"] = float(np.mean(test.labels == classes[counts.argmax()]))
+    report["knn"] = {
+        "test_accuracy": knn(train, test, settings.knn_k, settings.knn_temperature),
+        "k": settings.knn_k,
+        "temperature": settings.knn_temperature,
+    }
+    if settings.linear and len(classes) > 1:
+        report["linear_probe"] = linear_probe(train, test, settings.seed)
+        if settings.low_shot_labels:
+            report["low_shot"] = low_shot(
+                train, test, settings.low_shot_labels, settings.low_shot_repeats, settings.seed
+            )
+    return report
+
+
+def compare(trained: Mapping[str, Any], untrained: Mapping[str, Any]) -> dict[str, Any]:
+    """The two reports of `evaluate` side by side, with a `verdict` on each probe.
+
+    Each verdict has `trained`, `untrained`, `difference` (of test accuracy) and `says`: "better" or "worse than
+    untrained", with ", within noise" where the difference is under two standard errors (of two accuracies on that many
+    test examples, and of the low-shot draws), or "equal to untrained".
+    """
+    verdict = {}
+    for probe in ("knn", "linear_probe", "low_shot"):
+        if probe in trained and probe in untrained:
+            new, old = (report[probe]["test_accuracy"] for report in (trained, untrained))
+            noise = abs(new - old) < 2 * np.hypot(_standard_error(trained, probe), _standard_error(untrained, probe))
+            says = "equal to" if new == old else "better than" if new > old else "worse than"
+            verdict[probe] = {
+                "trained": new,
+                "untrained": old,
+                "difference": new - old,
+                "says": f"{says} untrained" + (", within noise" if noise and new != old else ""),
+            }
+    return {"trained": dict(trained), "untrained": dict(untrained), "verdict": verdict}
+
+
+def table(report: Mapping[str, Any], title: str = "Trained beside untrained") -> Table:
+    """What `compare` found, for the terminal."""
+    trained, untrained, verdict = report["trained"], report["untrained"], report["verdict"]
+    shown = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    shown.add_column("on the test split", no_wrap=True)  # the last column gives way in a narrow terminal
+    for heading in ("trained", "untrained", "change"):
+        shown.add_column(heading, justify="right")
+    shown.add_column("trained is")
+    labels = {
+        "knn": lambda part: f"kNN, k={part['k']}",
+        "linear_probe": lambda part: "linear probe",
+        "low_shot": lambda part: f"linear, {part['labels_per_class']} labels/class",
+    }
+    for probe, found in verdict.items():
+        colour = {"better": "green", "worse": "red"}.get(found["says"].split()[0], "default")
+        shown.add_row(
+            labels[probe](trained[probe]),
+            f"{found['trained']:.1%}",
+            f"{found['untrained']:.1%}",
+            f"{100 * found['difference']:+.1f}",
+            f"[{colour}]{found['says']}[/]",
+        )
+    new, old = trained["embedding"], untrained["embedding"]
+    for label, key in (("spread, 0 to 1", "spread"), ("effective rank", "effective_rank")):
+        width = f" of {new['width']}" if key == "effective_rank" else ""
+        shown.add_row(label + width, f"{new[key]:.2f}", f"{old[key]:.2f}", f"{new[key] - old[key]:+.2f}", "")
+    words = {True: "yes", False: "no"}
+    alarm = "[red]collapsed[/]" if new["collapsed"] else ""
+    shown.add_row("collapsed", words[new["collapsed"]], words[old["collapsed"]], "", alarm)
+    if verdict:
+        shown.caption = (
+            f"Chance: {trained['chance_accuracy']:.1%} ({trained['classes']} classes). "
+            f"Probes learn from {trained['labelled_train_examples']:,} train examples, "
+            f"are asked {trained['labelled_test_examples']:,} test examples."
+        )
+    else:
+        shown.caption = "No labels in both splits: only the shape of the embedding can be measured."
+    return shown
+
+
+def _standard_error(report: Mapping[str, Any], probe: str) -> float:
+    """Of a probe's test accuracy: from the finite test split, and from the draws where labels were drawn."""
+    found = report[probe]
+    accuracy = found["test_accuracy"]
+    variance = accuracy * (1 - accuracy) / report["labelled_test_examples"]
+    return float(np.sqrt(variance + found.get("standard_deviation", 0.0) ** 2 / found.get("repeats", 1)))
+
+
+def _labelled(split: Features, name: str) -> Features:
+    labelled = split.labelled
+    if not len(labelled):
+        raise EvaluationError(f"evaluate: the {name} split has no labels; a probe needs some, name a labelled dataset")
+    return labelled
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
+def _stratified_part(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A mask with a fifth of each class, at least one of each that has two."""
+    part = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        part[rows[: min(len(rows) - 1, max(1, round(_VALIDATION * len(rows))))]] = True
+    return part
+
+
+def _fit(train: Features, regularisation: float) -> tuple[Pipeline, bool]:
+    """The probe, and whether its optimiser converged."""
+    if len(np.unique(train.labels)) < 2:
+        raise EvaluationError("evaluate: all train examples are of one class; a probe needs two, name another dataset")
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=regularisation, max_iter=_ITERATIONS))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        probe.fit(train.features, train.labels)
+    return probe, not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
