@@ -41,6 +41,10 @@ class Method(keras.Model):
 
     options: Options
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        keras.saving.register_keras_serializable(package=cls.__module__.partition(".")[0])(cls)
+
     def __init__(
         self, backbone: keras.Model, options: Options | None = None, *, name: str | None = None, **values: Any
     ):
@@ -181,7 +185,6 @@ class Method(keras.Model):
         if jit_compile == "auto":
             jit_compile = replicas.count() == 1 and bool(tf.config.list_physical_devices("GPU"))
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
-        del self.loss
         own = self.optimizer
         if replicas.count() > 1:
             if own.clipnorm or own.global_clipnorm or own.clipvalue:
@@ -207,6 +210,7 @@ class Method(keras.Model):
             batch_size = batch_size or min(256, source.size)
             kwargs.setdefault("steps_per_epoch", source.size // batch_size)
             x = self.stream(source, batch_size=batch_size, seed=seed)
+        kwargs.setdefault("shuffle", False)  # the stream is in its order already
         kwargs["callbacks"] = [_EpochMeans(), *kwargs.get("callbacks", [])]
         return super().fit(x, epochs=epochs, **kwargs)
 
@@ -250,6 +254,10 @@ class Method(keras.Model):
     def metrics(self) -> list[keras.Metric]:
         """None: the logs of a step are that step's own figures, and their means over the epoch are made outside."""
         return []
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """Nothing: a saved method is compiled anew, its optimizer belongs to the run's checkpoints."""
+        return {}
 
     def get_config(self) -> dict[str, Any]:
         return {

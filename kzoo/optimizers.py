@@ -5,30 +5,13 @@ the gradient, inside the momentum ("coupled"). Biases and normalisation paramete
 """
 
 import math
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
 
-
-class _Settings(Protocol):
-    """What `build` reads; `kzoo.recipe.Optimizer` in a recipe."""
-
-    name: str
-    learning_rate: float
-    per: int | None
-    momentum: float
-    nesterov: bool
-    beta_1: float
-    beta_2: float
-    weight_decay: float
-    decay: str | None
-    trust: float
-    schedule: str
-    warmup_epochs: float
-    milestones: tuple[int, ...]
-    drop: float
-    final: float
+if TYPE_CHECKING:
+    from kzoo.recipe import Optimizer
 
 
 def decays(variable: Any) -> bool:
@@ -149,15 +132,10 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         return {name: getattr(self, name) for name in names}
 
 
-def scaled_rate(settings: _Settings, batch_size: int) -> float:
-    """The peak learning rate: `learning_rate * batch_size / per`, or as written without `per`."""
-    return settings.learning_rate * (batch_size / settings.per if settings.per else 1.0)
-
-
-def build(settings: _Settings, *, batch_size: int, steps_per_epoch: int, epochs: int) -> keras.optimizers.Optimizer:
+def build(settings: "Optimizer", *, batch_size: int, steps_per_epoch: int, epochs: int) -> keras.optimizers.Optimizer:
     """The optimizer of a recipe. Call it inside the strategy's scope; `without_decay` before it is built."""
     rate = WarmUp(
-        peak=scaled_rate(settings, batch_size),
+        peak=settings.scaled_rate(batch_size),
         warmup=round(settings.warmup_epochs * steps_per_epoch),
         steps=epochs * steps_per_epoch,
         shape=settings.schedule,

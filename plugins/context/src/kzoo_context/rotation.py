@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 from kzoo import augment, losses
-from kzoo.data import resize_central, to_float
+from kzoo.data import resize_and_crop, to_float
 from kzoo.method import Batch, Logs, Method
 
 from kzoo_context.options import RotationOptions
@@ -28,7 +28,7 @@ class Rotation(Method):
         if options.crop == "resized":
             images = augment.random_resized_crop(images, seed, size, flip=options.flip)
         else:
-            images = to_float(resize_central(images, size, size))
+            images = resize_and_crop(to_float(images), size)
             images = augment.pad_crop(images, seed, padding=options.padding, flip=options.flip)
         return {"image": augment.rotations4(images), "turn": tf.tile(tf.range(4), [tf.shape(images)[0]])}
 

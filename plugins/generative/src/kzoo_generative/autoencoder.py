@@ -2,7 +2,7 @@
 
 import keras
 import tensorflow as tf
-from kzoo.data import resize_central, to_float
+from kzoo.data import resize_and_crop, to_float
 from kzoo.layers import BatchNormalization
 from kzoo.method import Batch, Method
 from kzoo.random import fold_in, normal, uniform
@@ -26,7 +26,7 @@ class Autoencoder(Method):
     @staticmethod
     def pretext(batch: Batch, seed: tf.Tensor, options: AutoencoderOptions) -> Batch:
         size = options.size or batch["image"].shape[1]
-        target = to_float(resize_central(batch["image"], size, size))
+        target = resize_and_crop(to_float(batch["image"]), size)
         image = target
         if options.noise:
             image += options.noise * normal(fold_in(seed, "noise"), target.shape[1:])

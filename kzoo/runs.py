@@ -1,0 +1,142 @@
+"""A run: the folder that training a recipe leaves, and how to build again what the recipe names.
+
+    recipe.yaml   every default written out         kzoo.json   versions, plugins, device, seed, status
+    checkpoints/  logs/  figures/  evaluation.json  backbone.weights.h5
+"""
+
+import json
+import platform
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kzoo import registry
+from kzoo.data import Source
+from kzoo.errors import DataError, EvaluationError
+from kzoo.files import replacing, write_text
+from kzoo.method import Method
+from kzoo.plugins import load_plugins
+from kzoo.recipe import Data, Recipe, dump, load
+from kzoo.specs import DatasetSpec
+
+
+@dataclass(frozen=True)
+class Run:
+    """The paths of a run, and what is read from them."""
+
+    folder: Path
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """Raises RecipeError where the folder is not a run."""
+        return load(self.folder / "recipe.yaml")
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `kzoo.json` says; {} before it is written."""
+        path = self.folder / "kzoo.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+    @property
+    def figures(self) -> Path:
+        return self.folder / "figures"
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "backbone.weights.h5"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.folder / "evaluation.json"
+
+    def start(self, recipe: Recipe, device: str) -> None:
+        """Make the folder and write down the recipe and what it runs on. Raises OSError where that cannot be."""
+        for folder in (self.checkpoints, self.logs, self.figures):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.folder / "recipe.yaml", dump(recipe))
+        self.note(status="training", seed=recipe.seed, device=device, versions=versions(), plugins=plugin_versions())
+
+    def note(self, **entries: Any) -> None:
+        """Add entries to `kzoo.json`."""
+        write_text(self.folder / "kzoo.json", json.dumps({**self.record, **entries}, indent=1) + "\n")
+
+    def save_backbone(self, backbone: keras.Model) -> None:
+        with replacing(self.weights) as scratch:
+            backbone.save_weights(scratch)
+
+    def backbone(self, source: Source) -> keras.Model:
+        """The trained backbone, rebuilt from the recipe. Raises EvaluationError where training has not ended."""
+        if not self.weights.exists():
+            raise EvaluationError(f"{self.folder}: no trained backbone; finish it with `kzoo train --resume`")
+        backbone = build_backbone(self.recipe, source)
+        backbone.load_weights(self.weights)
+        return backbone
+
+
+def open_dataset(data: Data, split: str | None = None) -> Source:
+    """The source that a recipe's `data:` section names. Raises PluginError or DataError."""
+    spec = registry.find_dataset(data.name)
+    options = registry.validate_options(spec, data.options)
+    function = registry.resolve(spec)
+    prefix, colon, rest = data.name.partition(":")
+    if colon and spec.name.startswith(prefix + ":"):
+        return function(rest, split or data.split, options)
+    return function(split or data.split, options)
+
+
+def open_sources(recipe: Recipe) -> tuple[Source, Source | None]:
+    """What to train on, and the held-out split to test on: the one the recipe names, else the dataset's own "test"."""
+    train = open_dataset(recipe.data)
+    if recipe.evaluate.data:
+        return train, open_dataset(recipe.evaluate.data)
+    spec: DatasetSpec = registry.find_dataset(recipe.data.name)
+    if recipe.data.split == "test" or (spec.splits and "test" not in spec.splits):
+        return train, None
+    try:
+        return train, open_dataset(recipe.data, split="test")
+    except DataError:
+        return train, None  # a folder or a tfds builder without a test split: nothing is held out
+
+
+def input_shape(recipe: Recipe, source: Source) -> tuple[int, int, int]:
+    """(H, W, C) of what the backbone takes: the method's `size` where it sets one, else the dataset's images."""
+    height, width, channels = source.image_shape
+    size = recipe.method.options.get("size")
+    if size is None and height != width:
+        raise DataError(f"{source.name}: images of {height} x {width} pixels; set method.options.size for square views")
+    return (size or height, size or width, channels)
+
+
+def build_backbone(recipe: Recipe, source: Source) -> keras.Model:
+    """The backbone as training starts with it: the same recipe gives the same initial weights."""
+    keras.utils.set_random_seed(recipe.seed)
+    return registry.build_backbone(recipe.backbone.name, input_shape(recipe, source), **recipe.backbone.options)
+
+
+def build_method(recipe: Recipe, source: Source) -> Method:
+    """Backbone and method of a recipe, built; call it inside the strategy's scope."""
+    backbone = build_backbone(recipe, source)
+    return registry.build_method(recipe.method.name, backbone, **recipe.method.options)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    names = ("kzoo", "keras", "tensorflow", "numpy")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+
+
+def plugin_versions() -> dict[str, str]:
+    """Distribution and version of every plugin in use."""
+    return {plugin.distribution: plugin.version for plugin in load_plugins().records if plugin.ok}
