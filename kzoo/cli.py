@@ -179,7 +179,7 @@ def train(
 @_command
 def evaluate(run_dir: RunFolder, as_json: AsJson = False, debug: Debug = False) -> None:
     """Evaluate the backbone of a run beside the untrained one."""
-    from kzoo.runs import evaluate_run
+    from kzoo.report import evaluate_run
 
     results = evaluate_run(run_dir, console=_console(stderr=as_json))  # JSON has the standard output to itself
     if as_json:
@@ -198,7 +198,7 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Export the backbone of a run for serving."""
-    from kzoo.runs import export_run
+    from kzoo.report import export_run
 
     wanted = [format.value for format in formats or (Format.SAVED_MODEL,)]
     for path in export_run(run_dir, formats=wanted, destination=destination, console=_console(stderr=True)):

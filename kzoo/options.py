@@ -10,8 +10,8 @@ class Options(BaseModel):
     """Base of every plugin's options: frozen, unknown keys refused, defaults checked as well.
 
     Give every field a `Field(default, description=...)`: `kzoo show` prints it and the conformance suite asks for it.
-    Where a default is itself Options, write `Field(default_factory=ItsOptions, ...)`: then pydantic builds a schema only
-    when it is used, which keeps `kzoo list` fast however many methods are installed.
+    Where a default is itself Options, write `Field(default_factory=ItsOptions, ...)`: then pydantic builds a schema
+    only when it is used, which keeps `kzoo list` fast however many methods are installed.
     """
 
     model_config = ConfigDict(

@@ -7,6 +7,7 @@ cannot blow up.
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import StringIO
@@ -27,7 +28,8 @@ from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, Spec
 SectionType = TypeVar("SectionType", bound="Section")
 FORMAT = 1
 _SCALARS = SafeConstructor(loader=YAML(typ="safe", pure=True))
-_LARGEST = 100_000  # bytes; the YAML parser is pure Python, and a recipe is some forty lines
+_LARGEST = 20_000  # bytes; the YAML parser is pure Python and takes a second for 50 kB. A recipe is some forty lines
+_DEEPEST = 50  # open brackets; the parser's time grows faster than their number
 
 
 class Section(BaseModel):
@@ -240,7 +242,7 @@ class _Document:
         except OSError as error:
             return self._unreadable(f"cannot be read: {error.strerror}")
         try:
-            node = YAML(typ="safe", pure=True).compose(text)
+            node = _compose(text)
             self.lines[()] = 1
             if not isinstance(node, MappingNode):
                 return self._unreadable(
@@ -265,7 +267,7 @@ class _Document:
                 del known[old]
         self.overrides[path] = text
         try:
-            node = YAML(typ="safe", pure=True).compose(value)
+            node = _compose(value)
             plain = None if node is None else self._plain(node, path, {})
         except (YAMLError, RecursionError) as error:
             self.problem(path, _syntax(error)[0] if isinstance(error, YAMLError) else "is nested too deeply")
@@ -350,6 +352,16 @@ class _Document:
     def _forbid(self, path: Keys, message: str) -> None:
         self.problem(path, message)
         self.unreadable.add(path)
+
+
+def _compose(text: str) -> Node | None:
+    """YAML text as nodes, which still know their lines. Raises YAMLError, or RecursionError where it is too deep."""
+    depth = 0
+    for bracket in re.findall(r"[][{}]", text):
+        depth += 1 if bracket in "[{" else -1
+        if depth > _DEEPEST:
+            raise RecursionError
+    return YAML(typ="safe", pure=True).compose(text)
 
 
 def _syntax(error: YAMLError) -> tuple[str, int | None]:

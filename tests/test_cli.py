@@ -1,0 +1,334 @@
+"""The command line: what it answers, its exit codes, and that nothing heavy is imported to answer."""
+
+import json
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import kzoo
+from kzoo import cli, diagnose, registry
+from kzoo.errors import TrainingError
+
+RECIPE = """\
+name: quick
+data: {name: digits}
+backbone: {name: convnet}
+method: {name: contrast}
+optimizer: {learning_rate: 0.06, per: 256, warmup_epochs: 1}
+train: {epochs: 5, batch_size: 512, devices: 2}
+"""
+
+PLUGIN = """
+from kzoo import BackboneSpec, DatasetSpec, MethodSpec, Options, hookimpl
+
+@hookimpl
+def kzoo_methods():
+    yield MethodSpec(name="contrast", target="no.such:M", options=Options, family="f", summary="s", paper="p")
+
+@hookimpl
+def kzoo_backbones():
+    yield BackboneSpec(name="convnet", target="no.such:b", options=Options, family="f", summary="s")
+
+@hookimpl
+def kzoo_datasets():
+    yield DatasetSpec(name="digits", target="no.such:d", options=Options, summary="s")
+"""
+
+
+@pytest.fixture
+def run(zoo, monkeypatch, tmp_path, capsys):
+    """run("list", ...) -> (exit code, standard output, standard error), in a folder with the recipe r.yaml."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    Path("r.yaml").write_text(RECIPE)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            cli.main(list(arguments))
+        captured = capsys.readouterr()
+        return stop.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def fake_module(monkeypatch):
+    """fake_module("kzoo.x", name=function): what a command imports when it runs."""
+
+    def put(name: str, **functions: Any) -> None:
+        module = ModuleType(name)
+        vars(module).update(functions)
+        monkeypatch.setitem(sys.modules, name, module)
+
+    return put
+
+
+def rows(output: str) -> list[list[str]]:
+    return [line.split() for line in output.splitlines()]
+
+
+def test_list_shows_methods_backbones_and_datasets(run):
+    code, output, errors = run("list")
+    assert (code, errors) == (0, "")
+    assert ["contrast", "stub", "embedding", "What", "contrast", "does"] in rows(output)
+    assert ["tiles", "stub", "map", "What", "tiles", "does"] in rows(output)
+    assert ["convnet", "s", "embedding,", "map", "What", "convnet", "is"] in rows(output)
+    assert ["digits", "train,", "test", "28", "x", "28", "grey", "10", "What", "digits", "holds"] in rows(output)
+    assert "tfds:<builder>" in output
+
+
+def test_list_takes_a_kind_and_a_pattern(run):
+    _, output, _ = run("list", "backbones", "t*")
+    assert [row[0] for row in rows(output)] == ["backbones", "name", "transformer"]
+    assert run("list", "methods", "z*")[1] == "no methods match 'z*'\n"
+
+
+def test_list_as_json(run):
+    everything = json.loads(run("list", "--json")[1])
+    assert list(everything) == ["methods", "backbones", "datasets"]
+    [tiles] = json.loads(run("list", "methods", "tiles", "--json")[1])
+    assert tiles == {
+        "kind": "method",
+        "name": "tiles",
+        "target": "not_imported:tiles",
+        "family": "stub",
+        "summary": "What tiles does",
+        "paper": "Someone 2020",
+        "modality": "image",
+        "requires": ["map"],
+        "channels": [3],
+        "plugin": "stub",
+        "distribution": "kzoo-stub 1.2",
+    }
+
+
+def test_list_plugins_says_what_is_wrong_and_what_to_do(run, fake, install, stub):
+    def failing():
+        raise ImportError("no torch")
+
+    install(stub, fake("torchy", load=failing))
+    code, output, errors = run("list", "plugins")
+    assert (code, errors) == (0, "")
+    assert ["stub", "kzoo-stub", "1.2", "ok"] in rows(output)
+    assert ["torchy", "kzoo-torchy", "1.2", "broken", "ImportError:", "no", "torch"] in rows(output)
+    [record] = json.loads(run("list", "plugins", "t*", "--json")[1])
+    assert (record["status"], record["problem"]) == ("broken", "ImportError: no torch")
+    assert record["traceback"].startswith("Traceback")
+    assert run("list", "methods")[2] == "broken: torchy; `kzoo list plugins` says what is wrong and what to do\n"
+
+
+def test_list_says_which_names_it_leaves_out(run, fake, install, stub):
+    install(stub, fake("twin", methods=[registry.find_method("tiles")]))
+    _, output, errors = run("list", "methods")
+    assert [row[0] for row in rows(output)] == ["methods", "name", "contrast", "masked_words"]
+    assert errors == (
+        "left out: method 'tiles' is brought by plugin 'stub' (kzoo-stub 1.2) and plugin 'twin' (kzoo-twin 1.2); "
+        "keep one: KZOO_DISABLE_PLUGINS=stub or KZOO_DISABLE_PLUGINS=twin\n"
+    )
+    assert run("doctor")[0] == 3
+
+
+def test_show_prints_requirements_and_options(run):
+    code, output, _ = run("show", "contrast")
+    assert code == 0
+    assert "contrast, a method: What contrast does" in output
+    assert ["paper", "Someone", "2020"] in rows(output)
+    assert ["needs", "embedding"] in rows(output)
+    assert ["plugin", "stub", "(kzoo-stub", "1.2)"] in rows(output)
+    assert ["temperature", "0.1", "float", ">", "0", "softmax", "temperature"] in rows(output)
+    assert ["projector", "[64,", "32]", "list", "of", "int", "widths", "of", "the", "layers"] in rows(output)
+    assert ["root", "required", "text", "folder", "with", "the", "photos"] in rows(run("show", "photos")[1])
+    assert "no options" in run("show", "digits")[1]
+
+
+def test_show_as_json(run):
+    options = json.loads(run("show", "contrast", "--json")[1])["options"]
+    assert options[0]["type"] == "int >= 8 or null"
+    assert options[1] == {
+        "name": "temperature",
+        "type": "float > 0",
+        "required": False,
+        "default": 0.1,
+        "description": "softmax temperature",
+    }
+
+
+def test_show_answers_for_datasets_that_need_no_plugin(run):
+    assert "data_dir" in run("show", "tfds:mnist")[1]
+
+
+def test_dry_run_prints_the_plan_and_the_call(run):
+    code, output, errors = run("train", "r.yaml", "--dry-run", "--set", "method.options.temperature=0.3", "--resume")
+    assert (code, errors) == (0, "")
+    assert ["temperature:", "0.3"] in rows(output)
+    assert "0.12 (= 0.06 x 512 / 256), warm-up of 1 epoch, cosine" in output
+    assert "512 examples, 256 on each of 2 devices" in output
+    assert output.splitlines()[-1] == "to run it: kzoo train r.yaml --set method.options.temperature=0.3 --resume"
+
+
+def test_dry_run_with_nothing_but_names(run):
+    names = "\n".join(RECIPE.splitlines()[:4])
+    Path("r.yaml").write_text(names)
+    assert run("train", "r.yaml", "--dry-run")[0] == 0
+
+
+def test_train_evaluate_and_export_call_what_does_the_work(run, fake_module):
+    calls: list[Any] = []
+    fake_module("kzoo.train", train=lambda recipe, **how: calls.append((recipe.name, how["run_dir"], how["resume"])))
+    fake_module(
+        "kzoo.report",
+        evaluate_run=lambda folder, console: {"knn": 0.5},
+        export_run=lambda folder, formats, destination, console: [Path(f"{destination}/1"), *map(Path, formats)],
+    )
+    assert run("train", "r.yaml", "--run-dir", "here", "--resume")[0] == 0
+    assert calls == [("quick", Path("here"), True)]
+    Path("here").mkdir()
+    assert run("evaluate", "here", "--json")[1] == '{\n  "knn": 0.5\n}\n'
+    assert run("evaluate", "here")[1] == ""
+    assert run("export", "here", "--format", "saved_model", "--to", "there")[1] == "there/1\nsaved_model\n"
+
+
+WRONG_CALLS = [
+    (2, ["list", "pictures"]),
+    (2, ["show"]),
+    (2, ["nothing"]),
+    (2, ["evaluate", "no/such/run"]),
+    (2, ["export", ".", "--format", "pickle"]),
+    (2, ["train", "none.yaml"]),
+    (2, ["train", "r.yaml", "--set", "train.epochs=0"]),
+    (3, ["train", "r.yaml", "--set", "method.name=contrst"]),
+    (3, ["show", "contrst"]),
+]
+
+
+@pytest.mark.parametrize(("code", "arguments"), WRONG_CALLS, ids=[" ".join(call) for _, call in WRONG_CALLS])
+def test_wrong_calls(code, arguments, run):
+    answered, output, errors = run(*arguments)
+    assert answered == code
+    assert output == ""
+    assert errors
+    assert "Traceback" not in errors
+
+
+def test_an_error_of_the_recipe_is_one_line(run):
+    code, _, errors = run("train", "r.yaml", "--dry-run", "--set", "train.epoch=3")
+    assert code == 2
+    assert errors == "error: --set train.epoch=3: unknown key; did you mean 'epochs'?\n"
+
+
+def failing(error: Exception):
+    def train(*_: Any, **__: Any) -> None:
+        raise error
+
+    return train
+
+
+def test_a_run_that_fails_exits_with_1_and_its_line(run, fake_module):
+    fake_module("kzoo.train", train=failing(TrainingError("loss is nan at step 3; lower the learning rate")))
+    assert run("train", "r.yaml") == (1, "", "error: loss is nan at step 3; lower the learning rate\n")
+
+
+def test_an_error_nobody_foresaw_is_three_lines_and_its_traceback_only_with_debug(run, fake_module):
+    fake_module("kzoo.train", train=failing(KeyError("surprise")))
+    code, _, errors = run("train", "r.yaml")
+    first, where, advice = errors.splitlines()
+    assert (code, first) == (1, "error: KeyError: 'surprise'")
+    assert where.startswith(f"  at {__file__}:")
+    assert "--debug" in advice
+    assert "Traceback" in run("train", "r.yaml", "--debug")[2]
+
+
+def test_version_and_help(run):
+    assert run("--version") == (0, f"kzoo {kzoo.__version__}\n", "")
+    assert "Train a recipe" in run("--help")[1]
+
+
+def test_the_version_is_that_of_the_distribution():
+    assert metadata.version("kzoo") == kzoo.__version__
+
+
+def test_everything_that_is_promised_can_be_imported():
+    for name in kzoo.__all__:
+        assert getattr(kzoo, name) is not None
+    assert set(dir(kzoo)) == set(kzoo.__all__)
+    with pytest.raises(AttributeError, match="module 'kzoo' has no attribute 'Methud'"):
+        kzoo.Methud  # noqa: B018
+
+
+def test_doctor_exit_codes(run, fake, install, stub, monkeypatch):
+    code, output, _ = run("doctor")
+    assert (code, output.splitlines()[-1]) == (0, "nothing is wrong")
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    code, output, _ = run("doctor")
+    assert code == 1
+    assert output.splitlines()[-1] == "Keras is set to the backend 'jax'; kzoo needs KERAS_BACKEND=tensorflow"
+    install(stub, fake("torchy", load=failing(ImportError("no torch"))))
+    code, output, _ = run("doctor")
+    assert code == 3
+    assert "2 wrong:" in output
+    assert output.splitlines()[-1].startswith("plugin 'torchy' (kzoo-torchy 1.2): ImportError: no torch; pip install")
+
+
+def test_doctor_reads_keras_own_configuration(run, tmp_path):
+    (tmp_path / "keras.json").write_text('{"backend": "torch"}')
+    assert run("doctor")[0] == 1
+    (tmp_path / "keras.json").write_text("not JSON")
+    assert run("doctor")[0] == 0
+
+
+def test_doctor_notices_versions_that_do_not_match(monkeypatch):
+    real = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "2.14.0" if name == "tensorflow" else real(name))
+    problems = diagnose.examine().problems
+    assert [line for line in problems if line.startswith("tensorflow ")] == [
+        "tensorflow 2.14.0; kzoo needs <2.22,>=2.21: pip install 'tensorflow<2.22,>=2.21'"
+    ]
+
+    def missing(name: str) -> str:
+        if name == "rich":
+            raise metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    assert "rich is not installed; kzoo needs >=13.9: pip install 'rich>=13.9'" in diagnose.examine().problems
+
+
+HEAVY = ("tensorflow", "keras", "numpy", "matplotlib", "sklearn", "tensorflow_datasets")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["list"], ["list", "plugins"], ["show", "contrast"], ["train", "r.yaml", "--dry-run"], ["doctor"]]
+)
+def test_nothing_heavy_is_imported_to_answer(arguments, distribution, tmp_path):
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    environment = distribution("light", PLUGIN)
+    script = (
+        "import sys\nfrom kzoo import cli\n"
+        f"try: cli.main({arguments!r})\n"
+        "except SystemExit as stop: print(stop.code or 0, file=sys.stderr)\n"
+        f"print(*[name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert answer.stderr.splitlines() == ["0", ""]
+
+
+def test_the_bundled_plugins_are_light_too():
+    """Negative control included: the same question finds Keras once a method is asked for."""
+    script = (
+        "import sys, kzoo\nfrom kzoo.registry import methods, backbones, datasets\n"
+        "methods(), backbones(), datasets()\n"
+        f"print(*[name for name in {HEAVY!r} if name in sys.modules])\n"
+        "kzoo.Method\n"
+        "print('keras' in sys.modules)"
+    )
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines() == ["", "True"]
