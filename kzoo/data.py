@@ -5,14 +5,17 @@ them later, so that shuffling, skipping and sharding never touch a pixel.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from kzoo.errors import DataError, StrategyError
 from kzoo.folder import folder_records
@@ -274,11 +277,12 @@ def builder_source(name: str, builder: Any, split: str, options: TFDSOptions) ->
     if info.file_format != tfds.core.FileFormat.TFRECORD:
         raise DataError(f"{name}: prepared as {info.file_format.value}; prepare it with file_format tfrecord")
     shape, label = _image_shape(name, info.features, options), _label_key(name, info.features, options)
-    keys = {options.image_key: True, **({label: True} if label else {})}
-    features = tfds.decode.PartialDecoding(keys).extract_features(info.features)
+    wanted = [options.image_key, *([label] if label else [])]
+    features = tfds.features.FeaturesDict({key: info.features[key] for key in wanted})
 
     def decode(raw: Batch) -> Batch:
-        parsed = features.deserialize_example(raw["record"])
+        with quiet_tfds():
+            parsed = features.deserialize_example(raw["record"])
         image = parsed[options.image_key]
         if image.shape[-1] == 4:
             colour, alpha = tf.cast(image[..., :3], tf.float32), tf.cast(image[..., 3:], tf.float32) / 255.0
@@ -292,6 +296,22 @@ def builder_source(name: str, builder: Any, split: str, options: TFDSOptions) ->
     mean_bytes = sum(part.num_bytes for part in every) / sum(part.num_examples for part in every)
     classes = tuple(info.features[label].names) if label else ()
     return Source(name, size, classes, shape, _record_examples(files, int(mean_bytes * size)), decode)
+
+
+@contextmanager
+def quiet_tfds() -> Iterator[None]:
+    """Without tensorflow-datasets' words on the standard output, its progress bars and its warnings about itself."""
+    import tensorflow_datasets as tfds
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    tfds.disable_progress_bar()
+    try:
+        with redirect_stdout(StringIO()):
+            yield
+    finally:
+        tfds.enable_progress_bar()
+        logging.set_verbosity(verbosity)
 
 
 def _image_shape(name: str, features: Any, options: TFDSOptions) -> tuple[int, int, int]:
