@@ -1,4 +1,4 @@
-"""Losses that several plugins share. Each returns the mean over this replica's examples, in float32.
+"""Losses that several plugins share. Each returns the mean over this replica's examples, in float32 or better.
 
 Features gathered from the other replicas keep their gradient, so that summing the replicas' gradients gives exactly
 that of the loss of the joint batch.
@@ -11,15 +11,20 @@ from kzoo import replicas
 _MASKED = -1e9  # a logit that no softmax sees
 
 
+def full_precision(x: tf.Tensor) -> tf.Tensor:
+    """Half-precision floats as float32; everything else as it is."""
+    return tf.cast(x, "float32") if x.dtype in (tf.float16, tf.bfloat16) else x
+
+
 def l2_normalize(x: tf.Tensor) -> tf.Tensor:
-    """Rows `[..., d]` scaled to unit norm in float32; the gradient is finite at 0."""
-    return tf.math.l2_normalize(tf.cast(x, "float32"), axis=-1, epsilon=1e-12)
+    """Rows `[..., d]` scaled to unit norm in full precision; the gradient is finite at 0."""
+    return tf.math.l2_normalize(full_precision(x), axis=-1, epsilon=1e-12)
 
 
 def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Mean softmax cross-entropy, natural logarithm. logits `[b, k]`, labels int `[b]`."""
     return tf.reduce_mean(
-        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=tf.cast(logits, "float32"))
+        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=full_precision(logits))
     )
 
 
@@ -47,7 +52,7 @@ def nt_xent_logits(z_0: tf.Tensor, z_1: tf.Tensor, temperature: float) -> tuple[
     z_0, z_1 = l2_normalize(z_0), l2_normalize(z_1)
     all_0, all_1 = replicas.gather(z_0), replicas.gather(z_1)
     labels = own_columns(tf.shape(z_0)[0])
-    itself = _MASKED * tf.one_hot(labels, tf.shape(all_0)[0])
+    itself = _MASKED * tf.one_hot(labels, tf.shape(all_0)[0], dtype=z_0.dtype)
     from_0 = tf.concat(
         [tf.matmul(z_0, all_1, transpose_b=True), tf.matmul(z_0, all_0, transpose_b=True) + itself], axis=1
     )

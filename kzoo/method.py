@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from kzoo import replicas
 from kzoo.data import array_source, to_float, training_stream
 from kzoo.errors import OptionsError, StrategyError, TrainingError
+from kzoo.losses import full_precision
 from kzoo.options import Options
 from kzoo.random import fold_in
 
@@ -91,7 +92,7 @@ class Method(keras.Model):
         raise TypeError(f"{type(self).__name__} must define forward(batch, training)")
 
     def loss(self, outputs: dict[str, tf.Tensor], batch: Batch) -> tf.Tensor | Logs:
-        """A float32 scalar: the mean over this replica's examples. Outputs arrive in float32.
+        """A scalar: the mean over this replica's examples. Half-precision outputs arrive as float32.
 
         Or a dict of scalars to log, whose "loss" is minimised: {"loss": ..., "accuracy": ...}.
         """
@@ -297,7 +298,7 @@ class Method(keras.Model):
         """Nothing: already built. Stock Keras would build again here, and fails under MultiWorkerMirroredStrategy."""
 
     def _named_loss(self, batch: Batch, training: bool) -> Logs:
-        outputs = tf.nest.map_structure(_as_float32, self.forward(batch, training=training))
+        outputs = tf.nest.map_structure(full_precision, self.forward(batch, training=training))
         value = self.loss(outputs, batch)
         return value if isinstance(value, dict) else {"loss": value}
 
@@ -343,10 +344,6 @@ class _EpochMeans(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         logs.update({key: value / self.steps for key, value in self.sums.items()})
-
-
-def _as_float32(x: tf.Tensor) -> tf.Tensor:
-    return tf.cast(x, "float32") if x.dtype.is_floating else x
 
 
 def _split(batch: Batch, parts: int) -> list[Batch]:

@@ -61,18 +61,18 @@ class Queue(keras.layers.Layer):
         super().__init__(name=name)
         self.size, self.width = size, width
         self.keys = self.add_weight(
-            name="keys", shape=(size, width), initializer=_unit_rows(seed), trainable=False, dtype="float32"
+            name="keys", shape=(size, width), initializer=_unit_rows(seed), trainable=False
         )
         self.pointer = self.add_weight(name="pointer", shape=(), initializer="zeros", trainable=False, dtype="int64")
         self.built = True
 
     def read(self) -> tf.Tensor:
-        """The keys, `[size, width]` float32, without gradient."""
+        """The keys, `[size, width]`, without gradient."""
         return tf.stop_gradient(replicas.local(self.keys).read_value())
 
     def enqueue(self, keys: tf.Tensor) -> None:
         """Overwrite the oldest entries with `keys` `[b, width]` of every replica. The global batch must divide `size`."""
-        keys = replicas.gather(tf.stop_gradient(tf.cast(keys, "float32")))
+        keys = replicas.gather(tf.stop_gradient(tf.cast(keys, self.keys.dtype)))
         batch = keys.shape[0]
         if batch is not None and self.size % batch:
             raise ValueError(f"queue of {self.size} is not a multiple of the global batch {batch}; choose one that is")
@@ -98,7 +98,6 @@ class MemoryBank(keras.layers.Layer):
             shape=(size, width),
             initializer=keras.initializers.RandomUniform(-bound, bound, seed=seed),
             trainable=False,
-            dtype="float32",
         )
         self.built = True
 
@@ -109,7 +108,7 @@ class MemoryBank(keras.layers.Layer):
     def blend(self, ids: tf.Tensor, features: tf.Tensor, momentum: float) -> None:
         """entry <- L2(momentum * entry + (1 - momentum) * feature) for the `ids` `[b]` of every replica."""
         ids = replicas.gather(ids)
-        features = replicas.gather(tf.stop_gradient(tf.cast(features, "float32")))
+        features = replicas.gather(tf.stop_gradient(tf.cast(features, self.entries.dtype)))
         blended = tf.math.l2_normalize(momentum * self.read(ids) + (1.0 - momentum) * features, axis=-1)
         replicas.local(self.entries).scatter_update(tf.IndexedSlices(blended, ids))
 

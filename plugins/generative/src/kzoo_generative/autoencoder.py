@@ -47,7 +47,8 @@ class Autoencoder(Method):
         return {"code": code, "reconstruction": self.decoder(code, training=training)}
 
     def loss(self, outputs: Batch, batch: Batch) -> tf.Tensor:
-        return tf.reduce_mean(tf.square(outputs["reconstruction"] - batch["target"]))
+        rebuilt = outputs["reconstruction"]
+        return tf.reduce_mean(tf.square(rebuilt - tf.cast(batch["target"], rebuilt.dtype)))
 
     def reconstruct(self, images: tf.Tensor) -> tf.Tensor:
         """What the decoder makes of images (uint8, or float in [0, 1]), `[B, h, w, C]`, in inference mode."""
@@ -86,6 +87,6 @@ def _conv_decoder(size: int, channels: int, options: AutoencoderOptions) -> kera
     layers += [
         keras.layers.Conv2DTranspose(channels, 4, strides=2, padding="same"),
         keras.layers.Cropping2D(((over // 2, over - over // 2),) * 2),
-        keras.layers.Activation("sigmoid", dtype="float32"),
+        keras.layers.Activation("sigmoid"),
     ]
     return keras.Sequential(layers, name="decoder")
