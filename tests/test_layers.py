@@ -214,6 +214,12 @@ class TestSwapBatchNormalization:
             for name, want in expected.items():
                 np.testing.assert_allclose(outputs[name], want, atol=1e-5)
 
+    def test_momentum_is_kept_or_set(self):
+        for momentum, expected in ((None, 0.99), (0.9, 0.9)):
+            model = swap_batch_normalization(self.model(), momentum)
+            norms = [layer for layer in model._flatten_layers() if isinstance(layer, BatchNormalization)]
+            assert [layer.momentum for layer in norms] == [expected] * 3
+
     def test_a_functional_model_remembers_it(self, tmp_path):
         model = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization()])
         swap_batch_normalization(model).save(tmp_path / "model.keras")
@@ -353,7 +359,9 @@ def test_split_batch_statistics_normalise_each_part_alone_and_average_into_the_m
         part = x[2 * i : 2 * i + 2]
         means.append(part.mean((0, 1, 2)))
         variances.append(part.var((0, 1, 2)))
-        np.testing.assert_allclose(got[2 * i : 2 * i + 2], (part - means[-1]) / np.sqrt(variances[-1] + 1e-5), atol=1e-5)
+        np.testing.assert_allclose(
+            got[2 * i : 2 * i + 2], (part - means[-1]) / np.sqrt(variances[-1] + 1e-5), atol=1e-5
+        )
     np.testing.assert_allclose(layer.moving_mean, 0.5 * np.mean(means, axis=0), rtol=1e-5)
     np.testing.assert_allclose(layer.moving_variance, 0.5 + 0.5 * np.mean(variances, axis=0), rtol=1e-5)
     assert np.abs(np.asarray(layer(x, training=True)) - got).max() > 0.01  # outside the context: one batch again
