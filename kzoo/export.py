@@ -21,10 +21,12 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow.python.framework import op_def_registry  # the only place that says which operations have side effects
 
+from kzoo.data import resize_and_crop, to_float
 from kzoo.errors import ExportError
 from kzoo.files import new_folder
 
 MAX_SIDE = 4096  # pixels: a file of a few hundred kilobytes can ask for gigabytes, so its header is read first
+MAX_ASPECT = 16  # longer side to shorter: the shorter is scaled to the backbone's size, and the longer with it
 TOLERANCE = 1e-5
 METADATA = Path("assets.extra", "kzoo.json")  # TensorFlow carries this folder along and never reads it
 
@@ -67,8 +69,9 @@ def export_backbone(
 
     Two signatures are always there (H, W, C are the backbone's input size, D its embedding width):
     `serving_default {image: uint8 [None,H,W,C]} -> {embedding: float32 [None,D]}` and
-    `serve_bytes {image_bytes: string [None]} -> {embedding: float32 [None,D]}` for JPEG and PNG files of any size up to
-    `MAX_SIDE` pixels a side (other channels are converted, alpha is dropped; fitted by `kzoo.data.resize_central`).
+    `serve_bytes {image_bytes: string [None]} -> {embedding: float32 [None,D]}` for JPEG and PNG files with sides
+    of up to `MAX_SIDE` pixels, brought to the backbone's size as in evaluation (a backbone that is not square takes
+    files of exactly its size). Other channels are converted, alpha is dropped.
 
     The folder is written beside, checked (`check_ops`, `self_check`) and renamed: a reader never sees half of it, a
     failed export leaves nothing, nothing is overwritten, and two exporters get two versions.
@@ -187,7 +190,7 @@ def _on_pixels(name: str, answer: Signature, size: tuple[int, int, int]) -> Any:
         image = _require(
             tf.shape(image)[0] > 0, image, "image: an empty batch"
         )  # convolutions of nothing fail obscurely
-        return _as_float32(name, answer(tf.cast(image, tf.float32) / 255))
+        return _as_float32(name, answer(to_float(image)))
 
     return serve.get_concrete_function()
 
@@ -202,9 +205,9 @@ def _on_files(answer: Signature, size: tuple[int, int, int]) -> Any:
         pixels = tf.TensorSpec(size, tf.float32)
         # Few at a time: a decoded picture is far larger than its file.
         images = tf.map_fn(
-            lambda file: _decode(file, size), image_bytes, fn_output_signature=pixels, parallel_iterations=4
+            lambda file: _decode(file, size), image_bytes, fn_output_signature=pixels, parallel_iterations=2
         )
-        return _as_float32("serve_bytes", answer(images / 255))
+        return _as_float32("serve_bytes", answer(images))
 
     return serve.get_concrete_function()
 
@@ -226,7 +229,10 @@ def _require(condition: tf.Tensor, value: tf.Tensor, *message: Any) -> tf.Tensor
 
 
 def _decode(file: tf.Tensor, size: tuple[int, int, int]) -> tf.Tensor:
-    """One JPEG or PNG file to float32 pixels `size`, 0..255; InvalidArgumentError for anything else."""
+    """One JPEG or PNG file to float32 pixels `size` in [0, 1], prepared exactly as `kzoo.data.evaluation_batches` does.
+
+    InvalidArgumentError for any other file, told from its first bytes and its header before anything is decoded.
+    """
     height, width, channels = size
     is_png = tf.strings.substr(file, 0, len(_PNG)) == _PNG
     is_jpeg = tf.strings.substr(file, 0, len(_JPEG)) == _JPEG
@@ -234,26 +240,19 @@ def _decode(file: tf.Tensor, size: tuple[int, int, int]) -> tf.Tensor:
     sides = tf.cond(is_png, lambda: _png_sides(file), lambda: tf.cast(tf.io.extract_jpeg_shape(file)[:2], tf.int64))
     small = tf.reduce_all((sides >= 1) & (sides <= MAX_SIDE))
     file = _require(small, file, f"image_bytes: sides must be 1 to {MAX_SIDE} pixels. Received:", sides)
+    if height == width:
+        fits = tf.reduce_max(sides) <= MAX_ASPECT * tf.reduce_min(sides)
+        text = f"image_bytes: the longer side may be {MAX_ASPECT} times the shorter. Received:"
+    else:  # only square sizes are ever resized to; another is that of the dataset's own images
+        fits = tf.reduce_all(sides == [height, width])
+        text = f"image_bytes: this backbone takes pictures of {height} x {width} pixels. Received:"
+    file = _require(fits, file, text, sides)
+    # TensorFlow's optimizer has been seen to drop the order of a check and what follows it; it cannot drop a value.
+    file = tf.where(small & fits, file, b"")
     image = tf.io.decode_png(file, channels)  # by its first bytes, so JPEG too; a truncated file is an error
     image.set_shape([None, None, channels])
-    return tf.ensure_shape(tf.cast(resize_central(image, height, width), tf.float32), size)
-
-
-def resize_central(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Scale `[h,w,C]` so that it just covers height x width, and keep the centre; float32, the same value range."""
-    sides = tf.cast(tf.shape(image)[:2], tf.float32)
-    target = tf.constant([height, width], tf.float32)
-    scale = tf.reduce_max(target / sides)
-    # One operation that computes the kept pixels only: scaling a 4096 x 1 picture first would need gigabytes.
-    scales = tf.stack([scale, scale])
-    return tf.raw_ops.ScaleAndTranslate(
-        images=image[None],
-        size=[height, width],
-        scale=scales,
-        translation=(target - scales * sides) / 2,
-        kernel_type="triangle",
-        antialias=True,
-    )[0]
+    pixels = to_float(image)
+    return tf.ensure_shape(resize_and_crop(pixels, height) if height == width else pixels, size)
 
 
 def _png_sides(file: tf.Tensor) -> tf.Tensor:

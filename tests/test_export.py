@@ -13,9 +13,10 @@ import pytest
 import tensorflow as tf
 
 from kzoo import export
+from kzoo.data import resize_and_crop, to_float
 from kzoo.errors import ExportError
 
-SIZE = (12, 10, 3)
+SIZE = (12, 12, 3)
 WIDTH = 5
 
 
@@ -119,7 +120,7 @@ def test_the_layout_and_the_metadata(exported):
     facts = json.loads((exported / "assets.extra" / "kzoo.json").read_text())
     assert facts["recipe"] == "quickstart"
     assert facts["name"] == "tiny"
-    assert facts["input"] == {"height": 12, "width": 10, "channels": 3, "type": "uint8"}
+    assert facts["input"] == {"height": 12, "width": 12, "channels": 3, "type": "uint8"}
     assert facts["embedding_width"] == WIDTH
     assert facts["signatures"] == ["brightness", "serve_bytes", "serving_default"]
 
@@ -184,19 +185,35 @@ def test_a_jpeg_is_embedded_as_its_decoded_pixels(backbone, loaded):
 
 def test_files_of_different_sizes_share_a_batch(backbone, loaded):
     # A grey picture of any size is the same grey picture after scaling and cropping.
-    grey = [np.full((h, w, 3), 90, np.uint8) for h, w in ((12, 10), (50, 31), (7, 300), (3, 3))]
+    grey = [np.full((h, w, 3), 90, np.uint8) for h, w in ((12, 12), (50, 31), (7, 100), (3, 3))]
     wanted = expected(backbone, np.full((1, *SIZE), 90, np.uint8))
     np.testing.assert_allclose(serve(loaded, *map(png, grey)), np.repeat(wanted, 4, 0), atol=1e-6)
 
 
 def test_a_wide_picture_keeps_its_centre(backbone, loaded):
-    # 12 x 30: height fits, so the middle ten columns are kept as they are.
+    # 12 x 30: the height fits, so the twelve columns in the middle are kept as they are.
     wide = images(1, (12, 30, 3))[0]
-    np.testing.assert_allclose(serve(loaded, png(wide)), expected(backbone, wide[None, :, 10:20]), atol=1e-6)
+    np.testing.assert_allclose(serve(loaded, png(wide)), expected(backbone, wide[None, :, 9:21]), atol=1e-6)
+
+
+def test_a_file_is_prepared_as_in_evaluation(backbone, loaded):
+    photo = images(1, (40, 29, 3))[0]
+    prepared = resize_and_crop(to_float(photo), 12)[None]
+    wanted = backbone(prepared, training=False)["embedding"]
+    np.testing.assert_allclose(serve(loaded, png(photo)), wanted, atol=1e-6)
+
+
+def test_a_backbone_that_is_not_square_takes_its_own_size_only(tmp_path):
+    oblong = make_backbone((12, 10, 1))
+    served = tf.saved_model.load(str(export.export_backbone(oblong, tmp_path, name="x", metadata={})))
+    pixels = images(2, (12, 10, 1))
+    np.testing.assert_allclose(serve(served, *map(png, pixels)), expected(oblong, pixels), atol=1e-6)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"12 x 10 pixels. Received:.*10 12"):
+        serve(served, png(images(1, (10, 12, 1))[0]))
 
 
 def test_grey_files_are_given_three_channels(backbone, loaded):
-    grey = images(1, (12, 10, 1))
+    grey = images(1, (12, 12, 1))
     np.testing.assert_allclose(serve(loaded, png(grey[0])), expected(backbone, np.repeat(grey, 3, -1)), atol=1e-6)
 
 
@@ -215,6 +232,7 @@ REFUSED = {
     "png of no width": (png_declaring(4, 0), "sides must be"),
     "png too wide": (png_declaring(4, export.MAX_SIDE + 1), r"sides must be 1 to 4096 pixels.*4 4097"),
     "png too high": (png_declaring(2**31 - 1, 4), r"sides must be 1 to 4096 pixels.*2147483647 4"),
+    "png too long": (png(np.zeros((3, 49, 1), np.uint8)), "longer side may be 16 times the shorter.*3 49"),
     "png truncated": (png(images(1, (40, 40, 3))[0])[:-300], "Invalid PNG"),
     "jpeg start only": (b"\xff\xd8\xff\xe0", "Invalid JPEG"),
     "jpeg truncated": (tf.io.encode_jpeg(images(1, (40, 40, 3))[0]).numpy()[:-300], "Invalid JPEG"),
@@ -232,7 +250,7 @@ def test_a_file_it_cannot_trust_is_refused_and_the_next_is_answered(case, backbo
 
 
 def test_the_largest_allowed_side_is_allowed(loaded):
-    assert serve(loaded, png(np.zeros((1, export.MAX_SIDE, 1), np.uint8))).shape == (1, WIDTH)
+    assert serve(loaded, png(np.zeros((export.MAX_SIDE // 16, export.MAX_SIDE, 1), np.uint8))).shape == (1, WIDTH)
 
 
 # ---- what is refused before anything is written ----------------------------------------------------------------------
