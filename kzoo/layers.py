@@ -218,10 +218,8 @@ class SelfAttention(keras.layers.Layer):
     def __init__(self, heads: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.heads = heads
-        self.query_key_value: keras.layers.Dense | None = None
-        self.projection: keras.layers.Dense | None = None
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         width = input_shape[-1]
         if width % self.heads:
             raise RecipeError(
@@ -267,10 +265,8 @@ class TransformerBlock(keras.layers.Layer):
         self.attention_norm = LayerNormalization(dtype=policy, name="attention_norm")
         self.attention = SelfAttention(heads, dtype=policy, name="attention")
         self.mlp_norm = LayerNormalization(dtype=policy, name="mlp_norm")
-        self.expand: keras.layers.Dense | None = None
-        self.contract: keras.layers.Dense | None = None
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         width = input_shape[-1]
         hidden = round(width * self.mlp_ratio)
         self.expand = keras.layers.Dense(hidden, activation=gelu, dtype=self.dtype_policy, name="expand")

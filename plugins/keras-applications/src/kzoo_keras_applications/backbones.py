@@ -1,11 +1,11 @@
 """The backbones of keras.applications under kzoo's contract.
 
-Input: `[B, H, W, C]` in [0, 1], C of 1 or 3, sides from 8 pixels. Each model's own preprocessing is inside, grey images are
-repeated to three channels, and images below 32 pixels, which keras.applications refuses, are enlarged to 32.
-Outputs: "map" the last feature map; "map_1", "map_2", ... earlier ones, fine to coarse; "embedding" the mean of "map" over
-positions.
-What differs from Keras: dropout is off, as it draws alike on all replicas; batch normalisation is kzoo's, with a momentum of
-0.9.
+Input: `[B, H, W, C]` in [0, 1], C of 1 or 3, sides from 8 pixels. Each model's own preprocessing is inside, grey images
+are repeated to three channels, and images below 32 pixels, which keras.applications refuses, are enlarged to 32.
+Outputs: "map" the last feature map; "map_1", "map_2", ... earlier ones, fine to coarse; "embedding" the mean of "map"
+over positions.
+What differs from Keras: dropout is off, as it draws alike on all replicas; batch normalisation is kzoo's, with a
+momentum of 0.9.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,12 +30,10 @@ def _build(
     preprocess: Callable[[keras.KerasTensor], keras.KerasTensor],
     levels: Sequence[str],
 ) -> keras.Model:
-    """Wrap a model of keras.applications. preprocess: from [0, 255]. levels: layers that end the earlier feature maps."""
+    """Wrap a model of keras.applications; `preprocess` takes [0, 255], `levels` are the layers of the earlier maps."""
     *sides, channels = input_shape
     if channels not in (1, 3):
-        raise RecipeError(
-            f"keras_applications/{name}: needs grey or RGB images, not {channels} channels; choose another"
-        )
+        raise RecipeError(f"keras_applications/{name}: needs grey or RGB images, not {channels} channels")
 
     x = inputs = keras.Input(input_shape, name="image")
     inner = [side if side is None else max(side, SMALLEST_SIDE) for side in sides]

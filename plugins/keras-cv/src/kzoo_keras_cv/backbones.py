@@ -1,8 +1,8 @@
 """KerasCV's backbones under kzoo's contract, from explicit arguments: nothing is fetched.
 
-Input: `[B, H, W, C]` in [0, 1], any C, sides from 8 pixels; images that an architecture cannot take are enlarged to the
-next size that it can. Outputs: "map" the last feature map; "map_1", "map_2", ... the earlier levels of the pyramid, fine
-to coarse; "embedding" the mean of "map" over positions.
+Input: `[B, H, W, C]` in [0, 1], any C, sides from 8 pixels; images that an architecture cannot take are enlarged to
+the next size that it can. Outputs: "map" the last feature map; "map_1", "map_2", ... the earlier levels of the pyramid,
+fine to coarse; "embedding" the mean of "map" over positions.
 What differs from KerasCV: drop path and stochastic depth are off, as they draw alike on all replicas; batch
 normalisation is kzoo's, with a momentum of 0.9.
 """
