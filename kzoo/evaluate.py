@@ -42,7 +42,7 @@ _BLOCK = 1 << 24  # similarities held at once: 64 MB
 class EvaluationSettings:
     """What is asked of the features.
 
-    knn_k: neighbours that vote. knn_temperature: of their weights, exp(cosine / temperature).
+    knn_k: neighbours that vote, 0 for no such vote. knn_temperature: of their weights, exp(cosine / temperature).
     linear: whether to fit linear probes at all. low_shot_labels: labels per class of the low-shot probe, 0 for none.
     low_shot_repeats: draws of those labels. seed: of the draws and of the validation part.
     """
@@ -76,13 +76,19 @@ class Features:
         return self.take(self.labels != UNLABELLED)
 
 
-def embed(backbone: keras.Model, batches: Iterable[Mapping[str, Any]], feature: str = "embedding") -> Features:
+def embed(
+    backbone: keras.Model,
+    batches: Iterable[Mapping[str, Any]],
+    feature: str = "embedding",
+    console: Console | None = None,
+) -> Features:
     """Features of every example, in the order of the batches, with the backbone in inference mode.
 
     Args:
         backbone: maps float images in [0, 1] to a dict of outputs. Its weights and moving statistics stay as they are.
         batches: dicts with `image` float [b,h,w,c] in [0, 1], `id` [b] and, where known, `label` [b].
         feature: the output to read. Feature maps [b,h,w,C] and tokens [b,T,D] are averaged to one vector.
+        console: where to show the progress; None shows none.
 
     Raises:
         EvaluationError: no examples, images that are not float, an unknown output, or features that are not numbers.
@@ -97,8 +103,7 @@ def embed(backbone: keras.Model, batches: Iterable[Mapping[str, Any]], feature: 
         return tf.reduce_mean(values, axis=list(range(1, values.shape.rank - 1)))
 
     features, labels, ids = [], [], []
-    console = Console(stderr=True)
-    for batch in track(batches, "embedding", console=console, transient=True, disable=not console.is_terminal):
+    for batch in track(batches, "embedding", console=console, transient=True, disable=console is None):
         image = tf.convert_to_tensor(batch["image"])
         if not image.dtype.is_floating:
             raise EvaluationError(f"evaluate: images must be float in [0, 1]; scale them. Received: {image.dtype.name}")
@@ -251,8 +256,13 @@ def evaluate(train: Features, test: Features, settings: EvaluationSettings | Non
     Always `train_examples`, `test_examples`, and `embedding` (`width`, `spread`, `effective_rank`, `collapsed`), which
     is measured on the test split. With labels in both splits also `classes`, `chance_accuracy` (always answering the
     train split's most frequent class), `knn`, `linear_probe` and `low_shot`, each with `test_accuracy`.
+
+    Where there is no test split, pass the same features twice: a stratified fifth is then held out from the probes.
     """
     settings = settings or EvaluationSettings()
+    if test is train:
+        held_out = _stratified_part(train.labels, np.random.default_rng(settings.seed))
+        train, test = train.take(~held_out), train.take(held_out)
     report: dict[str, Any] = {
         "train_examples": len(train),
         "test_examples": len(test),
@@ -270,11 +280,12 @@ def evaluate(train: Features, test: Features, settings: EvaluationSettings | Non
     report["labelled_train_examples"], report["labelled_test_examples"] = len(train), len(test)
     report["classes"] = len(classes)
     report["chance_accuracy"] = float(np.mean(test.labels == classes[counts.argmax()]))
-    report["knn"] = {
-        "test_accuracy": knn(train, test, settings.knn_k, settings.knn_temperature),
-        "k": settings.knn_k,
-        "temperature": settings.knn_temperature,
-    }
+    if settings.knn_k:
+        report["knn"] = {
+            "test_accuracy": knn(train, test, settings.knn_k, settings.knn_temperature),
+            "k": settings.knn_k,
+            "temperature": settings.knn_temperature,
+        }
     if settings.linear and len(classes) > 1:
         report["linear_probe"] = linear_probe(train, test, settings.seed)
         if settings.low_shot_labels:

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits  # scikit-learn's own
@@ -32,7 +33,7 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#
 _MARKERS = ("o", "^", "s")  # with the colours, 24 classes that differ, and a legend that still fits
 _SAME, _OTHER = "#009E73", "#D55E00"
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so the figures look alike everywhere
     "font.size": 9,
     "text.color": _INK,
@@ -115,7 +116,7 @@ def loss_curve(path: Path, rows: Sequence[Mapping[str, Any]], *, metric: str = "
         axes.text(0.5, 0.5, "nothing was logged yet", ha="center", color=_QUIET, transform=axes.transAxes)
         return figure
     many = len(values) > 100
-    faint = {"color": "#9ecae1", "linewidth": 0.8} if many else {"color": _COLOURS[0], "linewidth": 1.8}
+    faint: dict[str, Any] = {"color": "#9ecae1", "linewidth": 0.8} if many else {"color": _COLOURS[0], "linewidth": 1.8}
     axes.plot(steps, values, marker="o" if len(values) <= 30 else None, markersize=4, **faint)
     end = values[-1]
     if many:
@@ -127,7 +128,7 @@ def loss_curve(path: Path, rows: Sequence[Mapping[str, Any]], *, metric: str = "
                   fontsize=8, color=_QUIET)  # fmt: skip
     axes.annotate(f"{end:.4g}", (steps[-1], end), xytext=(7, 0), textcoords="offset points", va="center",
                   color=_COLOURS[0], annotation_clip=False)  # fmt: skip
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=9, integer=True))
     axes.margins(x=0.02)
     return figure
 
@@ -349,7 +350,8 @@ def _two_dimensions(features: np.ndarray, seed: int) -> np.ndarray:
 
 def _scatter(axes: Axes, points: np.ndarray, groups: Sequence[tuple[str, str, str, np.ndarray]], size: float) -> None:
     for _, colour, marker, mask in reversed(groups):  # grey ones below
-        axes.scatter(*points[mask].T, s=size, c=colour, marker=marker, linewidths=0.2, edgecolors="white", alpha=0.9)
+        x, y = points[mask].T
+        axes.scatter(x, y, s=size, c=colour, marker=marker, linewidths=0.2, edgecolors="white", alpha=0.9)
     axes.margins(0.04)
 
 

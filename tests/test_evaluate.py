@@ -84,6 +84,12 @@ def test_maps_and_tokens_are_averaged(images, feature):
     np.testing.assert_allclose(found, pixels.mean((1, 2)), atol=1e-6)
 
 
+def test_embed_shows_its_progress_where_asked(images):
+    console = Console(width=80, file=io.StringIO(), force_terminal=True)
+    ev.embed(make_backbone(), batches(images, np.zeros(7, int), 4), console=console)
+    assert "embedding" in console.file.getvalue()
+
+
 def test_embed_without_labels_calls_them_unlabelled(images):
     rows = [{"image": images, "id": np.arange(7)}]
     assert ev.embed(make_backbone(), rows).labels.tolist() == [-1] * 7
@@ -321,6 +327,22 @@ def test_probes_that_are_off_are_absent():
     report = ev.evaluate(one_hot(50), one_hot(20), EvaluationSettings(low_shot_labels=0))
     assert "linear_probe" in report
     assert "low_shot" not in report
+
+
+def test_no_neighbours_no_vote():
+    assert "knn" not in ev.evaluate(one_hot(50), one_hot(20), EvaluationSettings(knn_k=0, linear=False))
+
+
+def test_without_a_test_split_no_probe_is_asked_what_it_learned():
+    # Random labels: whoever sees its own example among the neighbours answers all of them, whoever does not, chance.
+    examples = shuffled(blobs(1000))
+    assert ev.knn(examples, examples, k=1) == 1.0
+    report = ev.evaluate(examples, examples, EvaluationSettings(knn_k=1, low_shot_labels=0))
+    assert report["train_examples"] + report["test_examples"] == 1000
+    assert 198 <= report["test_examples"] <= 202  # a fifth of each of four classes
+    bound = 3 * math.sqrt(0.25 * 0.75 / 200)
+    assert abs(report["knn"]["test_accuracy"] - 0.25) < bound
+    assert abs(report["linear_probe"]["test_accuracy"] - 0.25) < bound
 
 
 def test_without_labels_only_the_shape_is_measured():
