@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kzoo.hookspecs import hookimpl
     from kzoo.method import Method
     from kzoo.options import ImageOptions, Options
-    from kzoo.registry import build_backbone, build_method
+    from kzoo.registry import build_backbone, build_method, open_dataset
     from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec
 
 __version__ = "0.1.0"
@@ -49,6 +49,7 @@ __all__ = [
     "build_backbone",
     "build_method",
     "hookimpl",
+    "open_dataset",
 ]
 
 _MODULES = {
@@ -61,6 +62,7 @@ _MODULES = {
     "hookimpl": "hookspecs",
     "build_method": "registry",
     "build_backbone": "registry",
+    "open_dataset": "registry",
 }
 
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 from pydantic import ValidationError
 
 from kzoo import replicas
-from kzoo.data import array_source, to_float, training_stream
+from kzoo.data import Source, array_source, to_float, training_stream
 from kzoo.errors import OptionsError, StrategyError, TrainingError
 from kzoo.losses import full_precision
 from kzoo.options import Options
@@ -201,13 +201,13 @@ class Method(keras.Model):
         """Train, as `keras.Model.fit`.
 
         Args:
-            x: raw images, uint8 `[N, H, W, C]`, which are shuffled, batched and passed through the pretext here; or a
-                dataset of batches that the pretext already made (`kzoo.data.training_stream`).
+            x: raw images, uint8 `[N, H, W, C]`, or a source of them (`kzoo.open_dataset`), which are shuffled, batched
+                and passed through the pretext here; or a dataset of batches that the pretext already made (`stream`).
             batch_size: of the global batch, for raw images; 256 or N if that is less.
             seed: of order and augmentation, for raw images.
         """
-        if isinstance(x, np.ndarray):
-            source = array_source(self.name, x)
+        if isinstance(x, np.ndarray | Source):
+            source = x if isinstance(x, Source) else array_source(self.name, x)
             batch_size = batch_size or min(256, source.size)
             kwargs.setdefault("steps_per_epoch", source.size // batch_size)
             x = self.stream(source, batch_size=batch_size, seed=seed)
@@ -229,7 +229,7 @@ class Method(keras.Model):
             local = shards // context.num_input_pipelines
             return training_stream(
                 source,
-                self.transform,
+                tf.autograph.experimental.do_not_convert(self.transform),
                 batch_size=batch_size,
                 seed=seed,
                 start_step=start_step,

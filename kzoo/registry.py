@@ -20,6 +20,7 @@ from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, Spec
 if TYPE_CHECKING:
     import keras
 
+    from kzoo.data import Source
     from kzoo.method import Method
 
 _OBJECT = "should be a section, `key: value`"
@@ -191,6 +192,18 @@ def build_backbone(name: str, /, input_shape: tuple[int, int, int], **options: A
     spec = find_backbone(name)
     checked = validate_options(spec, options)
     return resolve(spec)(input_shape, checked)
+
+
+def open_dataset(name: str, /, split: str = "train", **options: Any) -> "Source":
+    """Open a split of a registered dataset, of `tfds:<builder>` or of `folder:<path>`.
+
+    options: the dataset's own, as `kzoo show NAME` lists them.
+    Raises PluginError (no such dataset, or it cannot be imported), OptionsError, or DataError (no such split or files).
+    """
+    spec = find_dataset(name)
+    checked = validate_options(spec, options)
+    prefix, _, rest = name.partition(":")
+    return resolve(spec)(rest, split, checked) if prefix in _PREFIXES else resolve(spec)(split, checked)
 
 
 def explain(item: Any, model: type) -> str:

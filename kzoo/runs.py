@@ -85,27 +85,21 @@ class Run:
         return backbone
 
 
-def open_dataset(data: Data, split: str | None = None) -> Source:
-    """The source that a recipe's `data:` section names. Raises PluginError or DataError."""
-    spec = registry.find_dataset(data.name)
-    options = registry.validate_options(spec, data.options)
-    function = registry.resolve(spec)
-    prefix, colon, rest = data.name.partition(":")
-    if colon and spec.name.startswith(prefix + ":"):
-        return function(rest, split or data.split, options)
-    return function(split or data.split, options)
+def open_data(data: Data, split: str | None = None) -> Source:
+    """The source that a recipe's `data:` section names, or another split of it. Raises PluginError or DataError."""
+    return registry.open_dataset(data.name, split or data.split, **data.options)
 
 
 def open_sources(recipe: Recipe) -> tuple[Source, Source | None]:
     """What to train on, and the held-out split to test on: the one the recipe names, else the dataset's own "test"."""
-    train = open_dataset(recipe.data)
+    train = open_data(recipe.data)
     if recipe.evaluate.data:
-        return train, open_dataset(recipe.evaluate.data)
+        return train, open_data(recipe.evaluate.data)
     spec: DatasetSpec = registry.find_dataset(recipe.data.name)
     if recipe.data.split == "test" or (spec.splits and "test" not in spec.splits):
         return train, None
     try:
-        return train, open_dataset(recipe.data, split="test")
+        return train, open_data(recipe.data, split="test")
     except DataError:
         return train, None  # a folder or a tfds builder without a test split: nothing is held out
 

@@ -27,14 +27,15 @@ class EMATeacher(keras.layers.Layer):
     def __init__(self, students: Sequence[keras.Model], name: str = "teacher"):
         super().__init__(name=name)
         self.models = [keras.models.clone_model(student) for student in students]
-        self._pairs: list[tuple[keras.Variable, keras.Variable]] = []
+        pairs: list[tuple[keras.Variable, keras.Variable]] = []
         for copy, student in zip(self.models, students, strict=True):
             if not copy.built:
                 copy.build(student.input_shape)
             copy.set_weights(student.get_weights())  # clone_model draws new weights
-            self._pairs += zip(copy.trainable_variables, student.trainable_variables, strict=True)
-        for ours, _ in self._pairs:
+            pairs += zip(copy.trainable_variables, student.trainable_variables, strict=True)
+        for ours, _ in pairs:
             ours.trainable = False  # the variable, not its layer
+        self._pairs = lambda: pairs  # a function, so that Keras does not count the student's variables as the teacher's
         self.built = True
 
     def call(self, x: tf.Tensor, training: bool = True) -> tf.Tensor:
@@ -44,9 +45,14 @@ class EMATeacher(keras.layers.Layer):
             x = x["embedding"] if isinstance(x, dict) else x
         return tf.stop_gradient(x)
 
+    @property
+    def pairs(self) -> list[tuple[keras.Variable, keras.Variable]]:
+        """Each averaged variable, and the student's that it follows."""
+        return self._pairs()
+
     def update(self, momentum: float | tf.Tensor) -> None:
         """teacher <- momentum * teacher + (1 - momentum) * student, for every weight."""
-        for ours, theirs in self._pairs:
+        for ours, theirs in self.pairs:
             teacher, student = replicas.local(ours), replicas.local(theirs)
             teacher.assign(momentum * teacher + (1.0 - momentum) * student)
 

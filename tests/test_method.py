@@ -1,0 +1,196 @@
+"""What the base class owns, shown on a method small enough to work out by hand."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from pydantic import Field
+
+import kzoo
+from kzoo.data import array_source
+from kzoo.errors import OptionsError, StrategyError, TrainingError
+from kzoo.method import Method
+from kzoo.random import fold_in, uniform
+
+
+class MeanOptions(kzoo.Options):
+    scale: float = Field(1.0, gt=0, description="factor of the target")
+
+
+class Mean(Method):
+    """Predict scale times the mean of the image."""
+
+    options: MeanOptions
+
+    @staticmethod
+    def pretext(batch, seed, options):
+        image = tf.cast(batch["image"], tf.float32) / 255.0
+        return {"image": image, "target": options.scale * tf.reduce_mean(image, axis=(1, 2, 3))}
+
+    def build_heads(self):
+        self.head = keras.layers.Dense(1)
+        self.head.build((None, self.width))
+
+    def forward(self, batch, training):
+        return {"mean": self.head(self.embed(batch["image"], training))[:, 0]}
+
+    def loss(self, outputs, batch):
+        return tf.reduce_mean(tf.square(outputs["mean"] - batch["target"]))
+
+
+def backbone(size=4, channels=1, width=3):
+    image = keras.Input((size, size, channels))
+    embedding = keras.layers.Dense(width, name="embedding")(keras.layers.Flatten()(image))
+    return keras.Model(image, {"embedding": embedding})
+
+
+def images(count=32, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, 4, 4, 1)).astype("uint8")
+
+
+def method(**options):
+    keras.utils.set_random_seed(0)
+    return Mean(backbone(), **options)
+
+
+def batch_of(model, count=8):
+    return model.transform(
+        {"image": tf.constant(images(count)), "id": tf.range(count, dtype=tf.int64)}, tf.range(count, dtype=tf.int64)
+    )
+
+
+def test_everything_is_built_before_compile():
+    assert len(method().variables) == 4
+
+
+def test_call_is_the_embedding_of_bytes_and_of_floats_alike():
+    model, x = method(), images()
+    np.testing.assert_allclose(model(x), model(x.astype("float32") / 255.0), atol=1e-6)
+    np.testing.assert_array_equal(model(x), model.backbone(x.astype("float32") / 255.0)["embedding"])
+    assert model.predict(x, verbose=0).shape == (32, 3)
+
+
+def test_a_step_is_plain_gradient_descent():
+    model = method()
+    model.compile(keras.optimizers.SGD(0.1))
+    batch = batch_of(model)
+    with tf.GradientTape() as tape:
+        loss = model.loss(model.forward(batch, True), batch)
+    gradients = tape.gradient(loss, model.trainable_variables)
+    expected = [np.array(v) - 0.1 * np.array(g) for v, g in zip(model.trainable_variables, gradients, strict=True)]
+    logs = model.train_step(batch)
+    assert float(logs["loss"]) == pytest.approx(float(loss))
+    for variable, value in zip(model.trainable_variables, expected, strict=True):
+        np.testing.assert_allclose(variable, value, atol=1e-6)
+
+
+def test_accumulated_parts_are_one_update():
+    """The loss is a mean over examples that do not see each other, so four parts give the gradient of the whole."""
+    whole, parts = method(), method()
+    whole.compile(keras.optimizers.SGD(0.1))
+    parts.compile(keras.optimizers.SGD(0.1), accumulate=4)
+    one, other = whole.train_step(batch_of(whole)), parts.train_step(batch_of(parts))
+    assert float(one["loss"]) == pytest.approx(float(other["loss"]), rel=1e-5)
+    assert int(parts.optimizer.iterations) == 1
+    for a, b in zip(whole.variables, parts.variables, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize(("argument", "per_tensor"), [("clip_norm", False), ("clip_tensor_norm", True)])
+def test_clipping_bounds_the_update(argument, per_tensor):
+    model = method(scale=1000.0)
+    model.compile(keras.optimizers.SGD(1.0), **{argument: 0.5})
+    before = [np.array(v) for v in model.trainable_variables]
+    model.train_step(batch_of(model))
+    norms = [np.linalg.norm(np.array(v) - b) for v, b in zip(model.trainable_variables, before, strict=True)]
+    if per_tensor:
+        np.testing.assert_allclose(norms, [0.5] * len(norms), rtol=1e-4)
+    else:
+        assert np.linalg.norm(norms) == pytest.approx(0.5, rel=1e-4)
+
+
+def test_history_holds_the_mean_over_the_steps():
+    seen = []
+    model = method()
+    model.compile(keras.optimizers.SGD(0.01))
+    record = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(logs["loss"]))
+    history = model.fit(images(), batch_size=8, epochs=2, verbose=0, callbacks=[record])
+    assert len(seen) == 8
+    np.testing.assert_allclose(history.history["loss"], [np.mean(seen[:4]), np.mean(seen[4:])], rtol=1e-6)
+
+
+def test_the_same_seed_repeats_a_training_exactly_and_another_does_not():
+    def losses(seed):
+        model = method()
+        model.compile(keras.optimizers.SGD(0.1))
+        return model.fit(images(), batch_size=8, epochs=3, seed=seed, verbose=0).history["loss"]
+
+    assert losses(1) == losses(1)
+    assert losses(1) != losses(2)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_training_and_says_where():
+    model = method(scale=1e30)
+    model.compile(keras.optimizers.SGD(1e30))
+    with pytest.raises(TrainingError, match=r"mean: the loss is (nan|inf) at step \d+, learning rate 1e\+30"):
+        model.fit(images(), batch_size=8, epochs=3, verbose=0)
+
+
+def test_saved_and_loaded_it_answers_the_same(tmp_path):
+    model = method(scale=2.0)
+    model.compile("adam")
+    model.fit(images(), batch_size=8, verbose=0)
+    model.save(tmp_path / "mean.keras")
+    loaded = keras.saving.load_model(tmp_path / "mean.keras")
+    assert loaded.options == MeanOptions(scale=2.0)
+    np.testing.assert_array_equal(loaded(images()), model(images()))
+    np.testing.assert_array_equal(
+        loaded.forward(batch_of(loaded), False)["mean"], model.forward(batch_of(model), False)["mean"]
+    )
+
+
+def test_options_are_checked():
+    with pytest.raises(OptionsError, match=r"mean: scale: Input should be greater than 0"):
+        method(scale=-1.0)
+    with pytest.raises(OptionsError, match=r"mean: size: Extra inputs are not permitted"):
+        method(size=3)
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    model = method()
+    model.compile("adam", accumulate=3)
+    with pytest.raises(StrategyError, match=r"train.batch_size: 8 does not divide over 1 replicas x 3"):
+        model.stream(array_source("x", images()), batch_size=8, seed=0)
+
+
+def test_half_precision_reaches_the_loss_as_float32():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = method()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    seen = {}
+    model.loss = lambda outputs, batch: seen.update(outputs) or tf.reduce_mean(outputs["mean"])
+    model.compile("adam")
+    model.train_step(batch_of(model))
+    assert seen["mean"].dtype == tf.float32
+    assert {v.dtype for v in model.variables} == {"float32"}
+
+
+def test_float16_scales_the_loss_and_still_learns():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = method()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.compile(keras.optimizers.SGD(0.05), clip_norm=10.0)
+    losses = model.fit(images(), batch_size=8, epochs=10, verbose=0).history["loss"]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_the_step_gets_its_own_randomness():
+    """The key that a step draws from is another than the pretext's."""
+    model = method()
+    batch = batch_of(model)
+    draws = uniform(batch["seed"]), uniform(fold_in(tf.range(8, dtype=tf.int64), "pretext"))
+    assert np.abs(draws[0] - draws[1]).max() > 0.1
