@@ -193,7 +193,7 @@ def export(
         list[Format] | None, typer.Option("--format", help="May be repeated; saved_model where left out.")
     ] = None,
     destination: Annotated[
-        Path | None, typer.Option("--to", metavar="DIR", help="Where to write; <run>/export where left out.")
+        Path | None, typer.Option("--to", metavar="DIR", help="Where to write; <run>/exports where left out.")
     ] = None,
     debug: Debug = False,
 ) -> None:
@@ -201,8 +201,7 @@ def export(
     from kzoo.report import export_run
 
     wanted = [format.value for format in formats or (Format.SAVED_MODEL,)]
-    for path in export_run(run_dir, formats=wanted, destination=destination, console=_console(stderr=True)):
-        typer.echo(path)
+    export_run(run_dir, formats=wanted, destination=destination, console=_console())
 
 
 @_command

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = {
     "methods": ("name", "family", "needs", "summary"),
-    "backbones": ("name", "family", "offers", "summary"),
+    "backbones": ("name", "offers", "summary"),
     "datasets": ("name", "splits", "images", "classes", "summary"),
     "plugins": ("name", "distribution", "status", "what is wrong; what to do"),
 }
@@ -91,7 +91,7 @@ def print_list(console: Console, kinds: str, rows: list[dict[str, Any]], pattern
         console.print(f"no {kinds} " + ("are installed" if pattern == "*" else f"match '{pattern}'"), markup=False)
         return
     table = plain_table(*_COLUMNS[kinds], title=kinds)
-    for row in sorted(rows, key=lambda row: row.get("family", "")):
+    for row in sorted(rows, key=lambda row: row["family"]) if "family" in _COLUMNS[kinds] else rows:
         cells = _plugin_cells(row) if kinds == "plugins" else _cells(row)
         table.add_row(*(cells[column] for column in _COLUMNS[kinds]))
     console.print(table)
@@ -196,7 +196,8 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
         "family": escape(row.get("family", "")),
         "summary": escape(row["summary"]),
         "needs": ", ".join(row.get("requires", ())),
-        "offers": ", ".join(row.get("offers", ())),
+        # the earlier feature maps, "map_1" and on, are left to `kzoo show`
+        "offers": ", ".join(output for output in row.get("offers", ()) if not output.startswith("map_")),
         "splits": ", ".join(row.get("splits", ())) or "its own",
         "images": _size(shape) if shape else "any size",
         "classes": str(row.get("classes") or ""),

@@ -34,6 +34,9 @@ _HOOKS: dict[Kind, tuple[str, type]] = {
 }
 
 
+_NAME = re.compile(r"[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)?")  # a bridge to another library puts its name before a slash
+
+
 @dataclass(frozen=True, kw_only=True)
 class PluginRecord:
     """What became of one entry point of the group `kzoo`.
@@ -256,8 +259,8 @@ def _specs(manager: pluggy.PluginManager, kind: Kind) -> Iterator[Spec]:
         for spec in yielded:
             if not isinstance(spec, spec_type):
                 raise TypeError(f"{hook} yielded {_short(spec)}; expected a kzoo.{spec_type.__name__}")
-            if not (isinstance(spec.name, str) and re.fullmatch(r"[a-z][a-z0-9_]*", spec.name)):
-                raise ValueError(f"{hook}: name is {_short(spec.name)}; expected lower_snake_case")
+            if not (isinstance(spec.name, str) and _NAME.fullmatch(spec.name)):
+                raise ValueError(f"{hook}: name is {_short(spec.name)}; expected lower_snake_case, or family/name")
             if not (isinstance(spec.target, str) and re.fullmatch(r"[\w.]+:[\w.]+", spec.target)):
                 raise ValueError(
                     f"{hook}: target of '{spec.name}' is {_short(spec.target)}; expected 'module:attribute'"

@@ -519,7 +519,7 @@ def _check_name(document: _Document, section: str) -> Spec | None:
     if not isinstance(name, str):
         return None
     dataset = section.endswith("data")
-    if not (dataset and name.startswith(("tfds:", "folder:"))) and any(mark in name for mark in ":./\\"):
+    if not (dataset and name.startswith(("tfds:", "folder:"))) and any(mark in name for mark in ":.\\"):
         allowed = "a registered name, 'tfds:<builder>' or 'folder:<path>'" if dataset else "a registered name"
         document.problem(path, f"'{name}' is not {allowed}; a recipe never names code or files to import")
         return None

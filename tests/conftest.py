@@ -107,7 +107,7 @@ def stub(fake) -> FakeEntry:
             _method("masked_words", Options, modality="text"),
         ],
         backbones=[
-            _backbone("convnet", offers=("embedding", "map")),
+            _backbone("convnet", offers=("embedding", "map", "map_1")),
             _backbone("transformer", offers=("embedding", "tokens"), min_size=32),
             _backbone("word_encoder", offers=("embedding", "tokens"), modality="text"),
         ],

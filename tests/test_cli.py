@@ -79,7 +79,7 @@ def test_list_shows_methods_backbones_and_datasets(run):
     assert (code, errors) == (0, "")
     assert ["contrast", "stub", "embedding", "What", "contrast", "does"] in rows(output)
     assert ["tiles", "stub", "map", "What", "tiles", "does"] in rows(output)
-    assert ["convnet", "s", "embedding,", "map", "What", "convnet", "is"] in rows(output)
+    assert ["convnet", "embedding,", "map", "What", "convnet", "is"] in rows(output)
     assert ["digits", "train,", "test", "28", "x", "28", "grey", "10", "What", "digits", "holds"] in rows(output)
     assert "tfds:<builder>" in output
 
@@ -185,14 +185,16 @@ def test_train_evaluate_and_export_call_what_does_the_work(run, fake_module):
     fake_module(
         "kzoo.report",
         evaluate_run=lambda folder, console: {"knn": 0.5},
-        export_run=lambda folder, formats, destination, console: [Path(f"{destination}/1"), *map(Path, formats)],
+        export_run=lambda folder, formats, destination, console: calls.append((folder, formats, destination)),
     )
     assert run("train", "r.yaml", "--run-dir", "here", "--resume")[0] == 0
     assert calls == [("quick", Path("here"), True)]
     Path("here").mkdir()
     assert run("evaluate", "here", "--json")[1] == '{\n  "knn": 0.5\n}\n'
     assert run("evaluate", "here")[1] == ""
-    assert run("export", "here", "--format", "saved_model", "--to", "there")[1] == "there/1\nsaved_model\n"
+    assert run("export", "here", "--format", "saved_model", "--to", "there")[0] == 0
+    assert run("export", "here")[0] == 0
+    assert calls[1:] == [(Path("here"), ["saved_model"], Path("there")), (Path("here"), ["saved_model"], None)]
 
 
 WRONG_CALLS = [

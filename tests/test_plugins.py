@@ -74,7 +74,10 @@ BROKEN = {
     "nothing_iterable": ({"methods": lambda: 3}, "TypeError: 'int' object is not iterable"),
     "raises": ({"methods": yields_then_raises}, "RuntimeError: out of records"),
     "twice": ({"methods": [spec("a"), spec("a")]}, "ValueError: kzoo_methods yielded method 'a' twice"),
-    "name": ({"methods": [spec("SimCLR")]}, "ValueError: kzoo_methods: name is 'SimCLR'; expected lower_snake_case"),
+    "name": (
+        {"methods": [spec("SimCLR")]},
+        "ValueError: kzoo_methods: name is 'SimCLR'; expected lower_snake_case, or ",
+    ),
     "target": (
         {"methods": [spec(target="a.B")]},
         "ValueError: kzoo_methods: target of 'other' is 'a.B'; expected 'module:",
@@ -101,6 +104,11 @@ def test_a_broken_plugin_is_reported_and_the_others_work(name, fake, install):
     assert (record.distribution, record.version, record.module) == (f"kzoo-{name}", "1.2", f"kzoo_{name}.plugin")
     assert record.traceback.startswith("Traceback")
     assert record.title == f"plugin '{name}' (kzoo-{name} 1.2)"
+
+
+def test_a_bridge_may_put_its_library_before_a_slash(fake, install):
+    assert install(fake("bridge", methods=[spec("keras_cv/resnet18_v2")])).records[0].ok
+    assert not install(fake("bridge", methods=[spec("keras_cv/a/b")])).records[0].ok
 
 
 def test_a_user_who_interrupts_is_obeyed(fake, install):
