@@ -8,9 +8,13 @@ An error says what, where and what to do, one line for each problem; `--debug` a
 import functools
 import json
 import os
+import re
 import shlex
+import sys
+import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+_SILENT = "3"
+_CHATTER = re.compile(rb"[IWE]\d{4} |WARNING: All log messages before absl|To enable the following instructions")
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer as JSON.")]
@@ -47,7 +54,7 @@ class Format(StrEnum):
 
 def main(arguments: list[str] | None = None) -> None:
     """The console entry point; leaves by SystemExit with the exit code."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's C++ side talks already while it is imported
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", _SILENT)
     app(arguments, prog_name="kzoo")
 
 
@@ -81,6 +88,31 @@ def _told(error: Exception) -> list[str]:
         f"  at {frame.filename}:{frame.lineno} in {frame.name}",
         "  kzoo did not expect this; run it again with --debug for the traceback",
     ]
+
+
+@contextmanager
+def _importing_tensorflow() -> Iterator[None]:
+    """Keep back what TensorFlow's C++ side logs while it is imported; only later does it heed TF_CPP_MIN_LOG_LEVEL.
+
+    Everything else that is written to the error stream meanwhile is passed on afterwards.
+    """
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != _SILENT:  # someone wants to read it
+        yield
+        return
+    with tempfile.TemporaryFile() as kept:
+        sys.stderr.flush()
+        real = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(real, 2)
+            os.close(real)
+            kept.seek(0)
+            for line in kept:
+                if not _CHATTER.match(line):
+                    os.write(2, line)
 
 
 def _console(stderr: bool = False) -> "Console":
@@ -171,7 +203,8 @@ def train(
         call += ["--resume"] if resume else []
         describe.print_plan(_console(), checked, run_dir or Path("runs", checked.name), shlex.join(call))
         return
-    from kzoo.train import train as run
+    with _importing_tensorflow():
+        from kzoo.train import train as run
 
     run(checked, run_dir=run_dir, resume=resume, console=_console())
 
@@ -179,7 +212,8 @@ def train(
 @_command
 def evaluate(run_dir: RunFolder, as_json: AsJson = False, debug: Debug = False) -> None:
     """Evaluate the backbone of a run beside the untrained one."""
-    from kzoo.report import evaluate_run
+    with _importing_tensorflow():
+        from kzoo.report import evaluate_run
 
     results = evaluate_run(run_dir, console=_console(stderr=as_json))  # JSON has the standard output to itself
     if as_json:
@@ -198,7 +232,8 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Export the backbone of a run for serving."""
-    from kzoo.report import export_run
+    with _importing_tensorflow():
+        from kzoo.report import export_run
 
     wanted = [format.value for format in formats or (Format.SAVED_MODEL,)]
     export_run(run_dir, formats=wanted, destination=destination, console=_console())
@@ -212,7 +247,8 @@ def doctor(
     """Examine this installation: versions, plugins, processors."""
     from kzoo import diagnose
 
-    findings = diagnose.examine(full=full)
+    with _importing_tensorflow():
+        findings = diagnose.examine(full=full)
     diagnose.print_findings(_console(), findings)
     if findings.exit_code:
         raise typer.Exit(findings.exit_code)

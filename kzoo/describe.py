@@ -1,7 +1,7 @@
 """What `kzoo list`, `show` and `train --dry-run` say: records, options and plans, as plain data and as tables."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -37,8 +37,12 @@ def listed(kinds: str, pattern: str = "*") -> list[dict[str, Any]]:
     if kinds == "plugins":
         records = load_plugins().records
         return [asdict(record) | {"status": record.status} for record in records if fnmatchcase(record.name, pattern)]
-    find = {"methods": registry.methods, "backbones": registry.backbones, "datasets": registry.datasets}[kinds]
-    return [facts(spec) for spec in find(pattern)]
+    find: dict[str, Callable[[str], Sequence[Spec]]] = {
+        "methods": registry.methods,
+        "backbones": registry.backbones,
+        "datasets": registry.datasets,
+    }
+    return [facts(spec) for spec in find[kinds](pattern)]
 
 
 def facts(spec: Spec) -> dict[str, Any]:
@@ -168,7 +172,7 @@ def _plan(recipe: "Recipe") -> Iterator[tuple[str, str, dict[str, Any]]]:
     yield "batch", batch, {}
     steps = f" of {training.steps_per_epoch} steps" if training.steps_per_epoch else ""
     yield "epochs", f"{training.epochs}{steps}", {}
-    xla = {True: "on", False: "off"}.get(training.jit_compile, training.jit_compile)
+    xla = "auto" if training.jit_compile == "auto" else "on" if training.jit_compile else "off"
     yield "strategy", f"{training.strategy}, {training.precision}, XLA {xla}", {}
     probes = [
         f"{evaluation.knn.k} nearest neighbours" if evaluation.knn else "",

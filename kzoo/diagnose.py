@@ -73,7 +73,8 @@ def examine(*, full: bool = False) -> Findings:
 
 def print_findings(console: Console, findings: Findings) -> None:
     """Print what was found, what is wrong last."""
-    console.print(f"kzoo {kzoo.__version__}, {findings.system}, {findings.processors} processors", markup=False)
+    console.print(f"kzoo {kzoo.__version__}, {findings.system}", markup=False, soft_wrap=True)
+    console.print(f"{findings.processors} processors", markup=False)
     if findings.devices is not None:
         console.print(f"TensorFlow sees {', '.join(findings.devices)}", markup=False)
     table = describe.plain_table("package", "installed", "wanted", "wanted by", "")

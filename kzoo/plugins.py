@@ -27,7 +27,7 @@ from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, Spec
 Kind = Literal["method", "backbone", "dataset"]
 SpecType = TypeVar("SpecType", MethodSpec, BackboneSpec, DatasetSpec)
 
-_HOOKS: dict[Kind, tuple[str, type]] = {
+_HOOKS: dict[Kind, tuple[str, type[Spec]]] = {
     "method": ("kzoo_methods", MethodSpec),
     "backbone": ("kzoo_backbones", BackboneSpec),
     "dataset": ("kzoo_datasets", DatasetSpec),
@@ -226,10 +226,10 @@ def _refuse_repeated(record: PluginRecord, earlier: list[PluginRecord]) -> None:
 
 def _refuse_other_version(entry: metadata.EntryPoint) -> None:
     """Refuse, before importing it, a plugin whose distribution asks for another kzoo."""
-    wanted = [
-        text for text in (entry.dist.requires if entry.dist else None) or () if re.match(r"(?i)kzoo(?![\w.-])", text)
-    ]
-    if not wanted:
+    distribution = entry.dist
+    requires = (distribution and distribution.requires) or ()
+    wanted = [text for text in requires if re.match(r"(?i)kzoo(?![\w.-])", text)]
+    if not (distribution and wanted):
         return
     from packaging.requirements import Requirement
 
@@ -238,7 +238,7 @@ def _refuse_other_version(entry: metadata.EntryPoint) -> None:
         if applies and not requirement.specifier.contains(kzoo.__version__, prereleases=True):
             raise _Refused(
                 f"needs kzoo{requirement.specifier}, this is kzoo {kzoo.__version__}",
-                f"install versions that fit: pip install --upgrade kzoo {entry.dist.name}",
+                f"install versions that fit: pip install --upgrade kzoo {distribution.name}",
             )
 
 

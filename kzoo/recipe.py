@@ -146,7 +146,7 @@ class Export(Section):
 class Recipe(Section):
     """A whole recipe. Sections that a file leaves out have their defaults."""
 
-    kzoo: Literal[1] = Field(FORMAT, description="version of the recipe format")
+    kzoo: Literal[1] = Field(1, description="version of the recipe format")
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         description="name of the run's folder: letters, digits, '.', '_' and '-'",
@@ -330,7 +330,7 @@ class _Document:
                     return self._forbid(path, f"'{node.value}' is not of type !!{tag}")
         elif tag == "seq":
             return [self._plain(item, (*path, index), lines) for index, item in enumerate(node.value)]
-        elif tag == "map":
+        elif isinstance(node, MappingNode) and tag == "map":
             return self._mapping(node, path, lines)
         return self._forbid(path, f"tag {node.tag} is not allowed; write a plain value")
 

@@ -1,8 +1,10 @@
 """The command line: what it answers, its exit codes, and that nothing heavy is imported to answer."""
 
 import json
+import os
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -245,6 +247,26 @@ def test_an_error_nobody_foresaw_is_three_lines_and_its_traceback_only_with_debu
     assert where.startswith(f"  at {__file__}:")
     assert "--debug" in advice
     assert "Traceback" in run("train", "r.yaml", "--debug")[2]
+
+
+NOISE = "I0000 00:00 port.cc:1] on"
+
+
+@pytest.mark.parametrize(("level", "passed_on"), [("3", ["a real fault"]), ("0", [NOISE, "a real fault"])])
+def test_only_what_tensorflow_logs_while_imported_is_kept_back(level, passed_on, capfd, monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", level)
+    with cli._importing_tensorflow():
+        os.write(2, f"{NOISE}\na real fault\n".encode())
+    assert capfd.readouterr().err.splitlines() == passed_on
+
+
+def test_the_error_stream_is_whole_again_after_an_import_that_fails(capfd, monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    with suppress(ImportError), cli._importing_tensorflow():
+        os.write(2, b"why it failed\n")
+        raise ImportError
+    os.write(2, b"I0000 later\n")
+    assert capfd.readouterr().err == "why it failed\nI0000 later\n"
 
 
 def test_version_and_help(run):
