@@ -41,7 +41,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Weights, configuration and results are the stock layer's. What differs: the defaults are torch's (its momentum 0.1
     is 0.9 here), as papers on self-supervision assume; statistics are synchronised unless `synchronized=False` or
     inside `split_batch_statistics`; moving averages are equal on all replicas in either case. Replicas must hold
-    equally many examples. Masked, renormalised, float64 or channels-first inputs take the stock path.
+    equally many examples. Masked, renormalised or channels-first inputs take the stock path; float64, for which there is
+    no fused kernel, the same arithmetic without it.
 
     Args: as `keras.layers.BatchNormalization`.
     Input shape: `[..., D]`, any rank of at least 2. Output shape: the same.
@@ -60,7 +61,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         x = tf.convert_to_tensor(inputs)
         channels_last = self.axis in (-1, x.shape.rank - 1)
-        if mask is not None or self.renorm or not channels_last or x.dtype not in (tf.float32, tf.float16, tf.bfloat16):
+        if mask is not None or self.renorm or not channels_last or not x.dtype.is_floating:
             return super().call(inputs, training=training, mask=mask)
         if not (training and self.trainable):
             return self._fused(x, tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance))[0]
@@ -94,6 +95,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
         gamma, beta = self._gamma_beta()
         images = x if x.shape.rank == 4 else tf.reshape(x, [-1, 1, 1, x.shape[-1]])
         training = mean is None
+        if x.dtype == tf.float64:  # which the kernel lacks
+            if training:
+                mean, variance = tf.nn.moments(images, axes=[0, 1, 2])
+            return tf.nn.batch_normalization(x, mean, variance, beta, gamma, self.epsilon), mean, variance
         empty = tf.zeros([0], tf.float32)
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=images,
@@ -114,11 +119,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def _synchronised(self, x: tf.Tensor, context: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         gamma, beta = self._gamma_beta()
-        values = tf.cast(x, tf.float32)
+        values = tf.cast(x, tf.float64 if x.dtype == tf.float64 else tf.float32)
         mean, variance = tf.nn.moments(values, axes=list(range(x.shape.rank - 1)))
         # One sum of zero-padded rows hands every replica the moments of all. Combining them so is exact; E[x²] - E[x]²
         # would cancel where the mean is far from zero.
-        row = tf.one_hot(context.replica_id_in_sync_group, context.num_replicas_in_sync)
+        row = tf.one_hot(context.replica_id_in_sync_group, context.num_replicas_in_sync, dtype=mean.dtype)
         rows = row[:, None, None] * tf.stack([mean, variance])
         means, variances = tf.unstack(context.all_reduce(tf.distribute.ReduceOp.SUM, rows), axis=1)
         mean = tf.reduce_mean(means, axis=0)

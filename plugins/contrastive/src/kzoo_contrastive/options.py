@@ -19,7 +19,7 @@ class SimCLROptions(ImageOptions):
     projector: tuple[int, ...] = Field(
         (2048, 128), min_length=1, description="widths of the projector's Dense layers; SimCLR v2 has three"
     )
-    view: SimCLRView = Field(SimCLRView(), description="how each of the two views is made")
+    view: SimCLRView = Field(default_factory=SimCLRView, description="how each of the two views is made")
 
 
 class MoCoV1View(ViewOptions):
@@ -50,10 +50,10 @@ class MoCoV1Options(ImageOptions):
         "on several devices, split BN on one); shared: statistics of the whole batch, which leak the answer",
     )
     groups: int = Field(8, ge=1, description="parts of the global batch with batch statistics of their own")
-    view: MoCoV1View = Field(MoCoV1View(), description="how the query and the key view are made")
+    view: MoCoV1View = Field(default_factory=MoCoV1View, description="how the query and the key view are made")
 
 
 class MoCoV2Options(MoCoV1Options):
     temperature: float = Field(0.2, gt=0, description="softmax temperature of InfoNCE")
     projector: tuple[int, ...] = Field((2048, 128), min_length=1, description="widths of the projector's Dense layers")
-    view: MoCoV2View = Field(MoCoV2View(), description="how the query and the key view are made")  # type: ignore[assignment]
+    view: MoCoV2View = Field(default_factory=MoCoV2View, description="how the query and the key view are made")  # type: ignore[assignment]

@@ -1,0 +1,85 @@
+"""RotNet against its paper."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kzoo
+
+
+def build(size=16, channels=3, **options):
+    keras.utils.set_random_seed(0)
+    backbone = kzoo.build_backbone("convnet4", input_shape=(size, size, channels))
+    return kzoo.build_method("rotation", backbone=backbone, **options)
+
+
+def batch_of(method, images, seed=0):
+    count = len(images)
+    raw = {"image": tf.constant(images), "id": tf.range(count, dtype=tf.int64)}
+    return method.transform(raw, tf.range(seed, seed + count, dtype=tf.int64))
+
+
+def noise(count=8, size=16, channels=3):
+    return np.random.default_rng(0).integers(0, 256, (count, size, size, channels)).astype("uint8")
+
+
+def gradients_from_left(count, size=16):
+    """Images that brighten from left to right, with some noise: their turn can be seen."""
+    ramp = np.tile(np.linspace(20, 200, size)[None, None, :, None], (count, size, 1, 3))
+    return (ramp + np.random.default_rng(0).normal(0, 15, ramp.shape)).clip(0, 255).astype("uint8")
+
+
+def test_every_image_enters_in_four_exact_turns():
+    method = build(padding=0, flip=0.0)
+    images = noise()
+    batch = batch_of(method, images)
+    assert batch["image"].shape == (32, 16, 16, 3)
+    np.testing.assert_array_equal(batch["turn"], list(range(4)) * 8)
+    for i, image in enumerate(images):
+        for turn in range(4):
+            np.testing.assert_array_equal(batch["image"][4 * i + turn], np.rot90(image, turn) / np.float32(255))
+
+
+def test_four_turns_of_an_image_share_their_crop():
+    batch = batch_of(build(), noise())["image"].numpy()
+    for i in range(8):
+        np.testing.assert_array_equal(np.rot90(batch[4 * i + 3]), batch[4 * i])
+
+
+def test_uniform_logits_cost_log_4():
+    method = build()
+    logs = method.loss({"logits": tf.zeros((32, 4))}, batch_of(method, noise()))
+    assert float(logs["loss"]) == pytest.approx(math.log(4), abs=1e-6)
+
+
+def test_gradient_reaches_everything():
+    method = build()
+    method.compile(keras.optimizers.SGD(0.1))
+    before = [np.array(v) for v in method.trainable_variables]
+    method.train_step(batch_of(method, noise()))
+    assert all(not np.array_equal(v, old) for v, old in zip(method.trainable_variables, before, strict=True))
+
+
+def test_learns_turns_that_can_be_seen_and_guesses_those_that_cannot():
+    y, x = np.mgrid[-7.5:8.5, -7.5:8.5]
+    radii = np.random.default_rng(1).uniform(0.3, 1.0, (32, 1, 1, 1))
+    radial = (127 + 127 * np.cos(radii * np.hypot(x, y)[None, :, :, None])).astype("uint8").repeat(3, -1)
+    accuracy = {}
+    for name, images in {"ramps": gradients_from_left(32), "radial": radial}.items():
+        method = build(padding=0, flip=0.0)
+        method.compile(keras.optimizers.Adam(3e-3))
+        accuracy[name] = method.fit(images, batch_size=16, epochs=10, verbose=0).history["accuracy"][-1]
+    assert accuracy["ramps"] > 0.9
+    # the four turns of a radial image are one image: whatever is answered, one of four is right
+    assert accuracy["radial"] == pytest.approx(0.25, abs=0.02)
+
+
+@pytest.mark.parametrize(("size", "channels", "crop"), [(28, 1, "pad"), (32, 3, "resized")])
+def test_other_sizes_and_grey(size, channels, crop):
+    method = build(size, channels, crop=crop)
+    batch = batch_of(method, noise(2, size, channels))
+    assert batch["image"].shape == (8, size, size, channels)
+    assert method.forward(batch, training=False)["logits"].shape == (8, 4)
