@@ -163,10 +163,10 @@ def _gaussian(size: int, sigma: tf.Tensor, radius: int) -> tf.Tensor:
 
 
 class _Colour(NamedTuple):
-    """A linear change of colour: pixel -> matrix @ pixel + shift * luminance of the mean pixel."""
+    """A linear change of colour: pixel -> matrix @ pixel + pivot . mean pixel, the latter for all channels."""
 
     matrix: tf.Tensor  # [B, C, C]
-    shift: tf.Tensor  # [B]
+    pivot: tf.Tensor  # [B, C]
 
 
 class _Blur(NamedTuple):
@@ -174,11 +174,6 @@ class _Blur(NamedTuple):
 
     sigma: tf.Tensor
     radius: int
-
-
-def _luminance(colours: tf.Tensor) -> tf.Tensor:
-    """`[..., C]` to `[...]`."""
-    return colours[..., 0] if colours.shape[-1] == 1 else tf.tensordot(colours, LUMINANCE, 1)
 
 
 def _mean_in_box(pixels: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
@@ -219,53 +214,23 @@ def _sample(
     return tf.reshape(result, [-1, blocks * block, tf.shape(lines)[2]])[:, :size]
 
 
-def _render_batch(
-    images: tf.Tensor,
-    boxes: tf.Tensor,
-    flip: tf.Tensor,
-    size: tuple[int, int],
-    colour: _Colour | None,
-    blur: _Blur | None,
+def _sample_batch(
+    images: tf.Tensor, boxes: tf.Tensor, flip: tf.Tensor, size: tuple[int, int], blur: _Blur | None
 ) -> tf.Tensor:
-    """`_render` for all images at once."""
+    """Crop, mirror, resize and blur all images at once, in their own units: float32 `[B, *size, C]`."""
     (height, width), channels = _extent(images), images.shape[3]
     columns = tf.reshape(tf.transpose(images, [0, 2, 1, 3]), [-1, width, height * channels])
     columns = _sample(columns, boxes[:, 1], boxes[:, 3], flip, size[1], blur)
     rows = tf.transpose(tf.reshape(columns, [-1, size[1], height, channels]), [0, 2, 1, 3])
     rows = tf.reshape(rows, [-1, height, size[1] * channels])
     views = _sample(rows, boxes[:, 0], boxes[:, 2], tf.zeros_like(flip), size[0], blur)
-    views = tf.reshape(views, [-1, *size, channels])
-    if colour is None:
-        return _clip(views * _unit(images))
-    mean = _mean_in_box(tf.cast(images, tf.float32), boxes)
-    views = tf.einsum("nhwc,ndc->nhwd", views, colour.matrix * _unit(images))
-    return _clip(views + _per_image(colour.shift * _luminance(mean) * _unit(images)))
+    return tf.reshape(views, [-1, *size, channels])
 
 
-def _render_each(
-    images: tf.Tensor,
-    which: tf.Tensor,
-    boxes: tf.Tensor,
-    flip: tf.Tensor,
-    size: tuple[int, int],
-    colour: _Colour | None,
-) -> tf.Tensor:
-    """`_render` without blur, one after another, for the images of which the indices are given."""
-    channels = images.shape[3]
-
-    def one(i: tf.Tensor) -> tf.Tensor:
-        top, left, height, width = tf.unstack(boxes[i])
-        pixels = tf.cast(images[i, top : top + height, left : left + width], tf.float32)
-        pixels = tf.reverse(pixels, tf.range(1, 1 + tf.cast(flip[i], tf.int32)))
-        if colour is not None:  # before resizing: most boxes hold fewer pixels than their view
-            mean = tf.reduce_mean(tf.reduce_mean(pixels, axis=0), axis=0)  # in two steps: the first is vectorised
-            pixels = tf.reshape(pixels, [height * width, channels])
-            pixels = tf.matmul(pixels, colour.matrix[i], transpose_b=True) + colour.shift[i] * _luminance(mean)
-            pixels = tf.reshape(pixels, [height, width, channels])
-        view = tf.raw_ops.ResizeBilinear(images=pixels[None], size=size, half_pixel_centers=True)[0]
-        return _clip(view * _unit(images))
-
-    return tf.map_fn(one, which, fn_output_signature=tf.TensorSpec([*size, channels], tf.float32))
+def _sample_one(pixels: tf.Tensor, flip: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """Mirror and resize one image `[H, W, C]`."""
+    pixels = tf.cond(flip, lambda: tf.reverse(pixels, [1]), lambda: pixels)
+    return tf.raw_ops.ResizeBilinear(images=pixels[None], size=size, half_pixel_centers=True)[0]
 
 
 def _render(
@@ -276,21 +241,45 @@ def _render(
     colour: _Colour | None = None,
     blur: _Blur | None = None,
 ) -> tf.Tensor:
-    """Crop, mirror, resize, recolour and blur, then clip to [0, 1]: float32 `[B, *size, C]`."""
+    """Crop, mirror, resize, blur and recolour, then clip to [0, 1]: float32 `[B, *size, C]`.
+
+    Small images all at once; large ones one by one, while they are in the processor's cache, but for blurring.
+    """
     images, size = tf.convert_to_tensor(images), _sides(size)
-    _channels(images)
+    channels, unit = _channels(images), _unit(images)
+    colour = None if colour is None else _Colour(colour.matrix * unit, colour.pivot * unit)
+
     if all(side is not None and side <= _DENSE_SIDE for side in (*images.shape[1:3], *size)):
-        return _render_batch(images, boxes, flip, size, colour, blur)
-    if blur is None:
-        return _render_each(images, tf.range(tf.shape(images)[0]), boxes, flip, size, colour)
-    sharp, blurred = (tf.cast(tf.where(chosen)[:, 0], tf.int32) for chosen in (blur.sigma == 0, blur.sigma > 0))
-    images_b, boxes_b, flip_b, sigma_b = (tf.gather(all_, blurred) for all_ in (images, boxes, flip, blur.sigma))
-    colour_b = None if colour is None else _Colour(*(tf.gather(all_, blurred) for all_ in colour))
-    parts = [
-        _render_each(images, sharp, boxes, flip, size, colour),
-        _render_batch(images_b, boxes_b, flip_b, size, colour_b, _Blur(sigma_b, blur.radius)),
-    ]
-    return tf.raw_ops.ParallelDynamicStitch(indices=[sharp, blurred], data=parts)
+        views = _sample_batch(images, boxes, flip, size, blur)
+        if colour is None:
+            return _clip(views * unit)
+        shift = tf.reduce_sum(colour.pivot * _mean_in_box(tf.cast(images, tf.float32), boxes), axis=1)
+        return _clip(tf.einsum("nhwc,ndc->nhwd", views, colour.matrix) + _per_image(shift))
+
+    if blur is not None:
+        chosen = blur.sigma > 0
+        place = tf.cumsum(tf.cast(chosen, tf.int32)) - 1  # among the blurred
+        some_images, some_boxes, some_flip, sigma = (
+            tf.boolean_mask(every, chosen) for every in (images, boxes, flip, blur.sigma)
+        )
+        blurred = _sample_batch(some_images, some_boxes, some_flip, size, _Blur(sigma, blur.radius))
+
+    def one(i: tf.Tensor) -> tf.Tensor:
+        top, left, height, width = tf.unstack(boxes[i])
+        pixels = tf.cast(images[i, top : top + height, left : left + width], tf.float32)
+
+        def sharp() -> tf.Tensor:
+            return _sample_one(pixels, flip[i], size)
+
+        view = sharp() if blur is None else tf.cond(chosen[i], lambda: blurred[place[i]], sharp)
+        if colour is None:
+            return _clip(view * unit)
+        mean = tf.reduce_mean(tf.reduce_mean(pixels, axis=0), axis=0)  # in two steps: the first is vectorised
+        view = tf.matmul(tf.reshape(view, [-1, channels]), colour.matrix[i], transpose_b=True)
+        return tf.reshape(_clip(view + tf.reduce_sum(colour.pivot[i] * mean)), [*size, channels])
+
+    indices = tf.range(tf.shape(images)[0])
+    return tf.map_fn(one, indices, fn_output_signature=tf.TensorSpec([*size, channels], tf.float32))
 
 
 def crop(images: tf.Tensor, boxes: tf.Tensor, flip: tf.Tensor, size: int | tuple[int, int]) -> tf.Tensor:
@@ -409,14 +398,14 @@ def draw_greyscale(seeds: tf.Tensor, p: float = 0.2) -> tf.Tensor:
 
 
 def _colour(factors: Jitter, channels: int) -> _Colour:
-    scale = factors.brightness * factors.contrast
-    shift = (1 - factors.contrast) * factors.brightness
+    scale = (factors.brightness * factors.contrast)[:, None, None]
+    pivot = ((1 - factors.contrast) * factors.brightness)[:, None]
     if channels == 1:
-        return _Colour(scale[:, None, None], shift)
+        return _Colour(scale, pivot)
     angle = 2 * np.float32(np.pi) * factors.hue
     along = (factors.saturation * tf.cos(angle) - 1)[:, None, None] * _CHROMA
     across = (factors.saturation * tf.sin(angle))[:, None, None] * _QUADRATURE
-    return _Colour(scale[:, None, None] * (np.eye(3, dtype=np.float32) + along + across), shift)
+    return _Colour(scale * (np.eye(3, dtype=np.float32) + along + across), pivot * LUMINANCE)
 
 
 def jitter(images: tf.Tensor, factors: Jitter) -> tf.Tensor:
@@ -429,9 +418,9 @@ def jitter(images: tf.Tensor, factors: Jitter) -> tf.Tensor:
     Grey images have neither saturation nor hue: only brightness and contrast act on them.
     """
     images = to_float(images)
-    matrix, shift = _colour(factors, _channels(images))
-    mean = tf.reduce_mean(tf.reduce_mean(images, axis=1), axis=1)
-    return _clip(tf.einsum("nhwc,ndc->nhwd", images, matrix) + _per_image(shift * _luminance(mean)))
+    matrix, pivot = _colour(factors, _channels(images))
+    shift = tf.reduce_sum(pivot * tf.reduce_mean(tf.reduce_mean(images, axis=1), axis=1), axis=1)
+    return _clip(tf.einsum("nhwc,ndc->nhwd", images, matrix) + _per_image(shift))
 
 
 def color_jitter(
@@ -452,9 +441,8 @@ def greyscale(images: tf.Tensor, seeds: tf.Tensor, p: float = 0.2) -> tf.Tensor:
     images = to_float(images)
     if _channels(images) == 1:
         return images
-    return _where_chosen(
-        images, draw_greyscale(seeds, p), lambda some: tf.repeat(_luminance(some)[..., None], 3, axis=3)
-    )
+    chosen = draw_greyscale(seeds, p)
+    return _where_chosen(images, chosen, lambda some: tf.tensordot(some, np.tile(LUMINANCE[:, None], 3), 1))
 
 
 def solarize(images: tf.Tensor, seeds: tf.Tensor, p: float = 0.2, threshold: float = 0.5) -> tf.Tensor:
