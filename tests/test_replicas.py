@@ -17,7 +17,11 @@ from kzoo import registry
 COUNTS = (1, 2, 4)
 TOLERANCE = 1e-5
 # what a test-sized run needs to say; every other method trains with its defaults
-OPTIONS = {"simclr": {"projector": (32, 16)}, "moco_v1": {"queue": 64}, "moco_v2": {"queue": 64, "projector": (32, 16)}}
+OPTIONS = {
+    "simclr": {"projector": (32, 16)},
+    "moco_v1": {"queue": 64, "groups": 4},
+    "moco_v2": {"queue": 64, "groups": 4, "projector": (32, 16)},
+}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +34,10 @@ def traces(tmp_path_factory):
             capture_output=True,
         )
         assert done.returncode == 0, done.stderr.decode()[-3000:]
-    return {count: pickle.loads((folder / f"{count}.pickle").read_bytes()) for count in COUNTS}
+    traces = {count: pickle.loads((folder / f"{count}.pickle").read_bytes()) for count in COUNTS}
+    for name, one in traces[1].items():
+        print(f"{name}: " + ", ".join(f"{count} replicas differ by {traces[count][name].distance(one):.2g}" for count in COUNTS[1:]))
+    return traces
 
 
 @pytest.mark.parametrize("count", COUNTS[1:])
