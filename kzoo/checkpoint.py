@@ -52,7 +52,9 @@ def restore(folder: Path, variables: list[Any], *, recipe_hash: str) -> int:
             warnings.warn(f"{path}: damaged checkpoint passed over", stacklevel=2)
             continue
         if manifest["recipe_hash"] != recipe_hash:
-            raise CheckpointError(f"{path}: made with another recipe; resume with the run's own recipe.yaml, or start anew")
+            raise CheckpointError(
+                f"{path}: made with another recipe; resume with the run's own recipe.yaml, or start anew"
+            )
         _load(path / _STATE, variables)
         return int(manifest["step"])
     raise CheckpointError(f"{folder}: no intact checkpoint to resume from; start without --resume in another folder")

@@ -81,7 +81,7 @@ def training_stream(
 
     Args:
         transform: from a batch of decoded examples and their keys (int64 `[b]`, see `kzoo.random`) to what is fed to
-            the model; it runs in `tf.data`. Its randomness must come from the keys.
+            the model; it runs in `tf.data`, as written, without AutoGraph. Its randomness must come from the keys.
         batch_size: of all replicas together, B.
         start_step: the first global step to emit; steps before it are skipped without being decoded.
         shard_index: the first replica of this worker. shard_count: replicas of all workers, R.
@@ -99,6 +99,7 @@ def training_stream(
         raise StrategyError(f"no replicas {shard_index} to {shard_index + local_shards - 1} among {shard_count}")
     steps = source.size // batch_size
     share = batch_size // shard_count
+    transform = tf.autograph.experimental.do_not_convert(transform)  # AutoGraph would also rewrite what it calls
     first_epoch, first_step = divmod(start_step, steps)
 
     def epoch(number: tf.Tensor) -> tf.data.Dataset:

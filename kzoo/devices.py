@@ -24,15 +24,20 @@ def make_strategy(strategy: str, devices: int | None, batch_size: int) -> tf.dis
             raise StrategyError("train.strategy: multi_worker needs TF_CONFIG in the environment of every worker")
         made = tf.distribute.MultiWorkerMirroredStrategy()
     elif strategy == "mirrored" or (strategy == "auto" and (devices or len(gpus)) > 1):
-        made = _mirrored(gpus, devices or max(1, len(gpus)))
+        devices = devices or max(1, len(gpus))
+        _check_divides(batch_size, devices)
+        made = _mirrored(gpus, devices)
     else:
         if (devices or 1) > 1:
             raise StrategyError(f"train.devices: strategy single uses one device, not {devices}; use mirrored")
         made = tf.distribute.get_strategy()
-    replicas = made.num_replicas_in_sync
+    _check_divides(batch_size, made.num_replicas_in_sync)
+    return made
+
+
+def _check_divides(batch_size: int, replicas: int) -> None:
     if batch_size % replicas:
         raise StrategyError(f"train.batch_size: {batch_size} does not divide over {replicas} replicas")
-    return made
 
 
 def describe(strategy: tf.distribute.Strategy) -> str:
@@ -62,7 +67,9 @@ def split_cpu(devices: int) -> None:
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
         have = tf.config.list_logical_devices("CPU")
     if len(have) < devices:
-        raise StrategyError(f"train.devices: this process already uses {len(have)} CPU devices, not {devices}; start anew")
+        raise StrategyError(
+            f"train.devices: this process already uses {len(have)} CPU devices, not {devices}; start anew"
+        )
 
 
 def _initialised() -> bool:

@@ -193,11 +193,15 @@ class Method(keras.Model):
                     "optimizer: clips each replica's part of the gradient; give clip_norm to compile() instead"
                 )
             if isinstance(own, keras.optimizers.LossScaleOptimizer):
-                raise StrategyError("train.precision: mixed_float16 works on one replica; use mixed_bfloat16 on several")
+                raise StrategyError(
+                    "train.precision: mixed_float16 works on one replica; use mixed_bfloat16 on several"
+                )
         self.clip_norm, self.clip_tensor_norm, self.accumulate = clip_norm, clip_tensor_norm, accumulate
         own.build(self.trainable_variables)
 
-    def fit(self, x: Any = None, *, batch_size: int | None = None, epochs: int = 1, seed: int = 0, **kwargs: Any) -> Any:
+    def fit(
+        self, x: Any = None, *, batch_size: int | None = None, epochs: int = 1, seed: int = 0, **kwargs: Any
+    ) -> Any:
         """Train, as `keras.Model.fit`.
 
         Args:
@@ -229,7 +233,7 @@ class Method(keras.Model):
             local = shards // context.num_input_pipelines
             return training_stream(
                 source,
-                tf.autograph.experimental.do_not_convert(self.transform),
+                self.transform,
                 batch_size=batch_size,
                 seed=seed,
                 start_step=start_step,
@@ -351,4 +355,3 @@ def _split(batch: Batch, parts: int) -> list[Batch]:
         return [batch]
     pieces = {key: tf.split(value, parts) for key, value in batch.items()}
     return [{key: values[i] for key, values in pieces.items()} for i in range(parts)]
-

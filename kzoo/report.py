@@ -67,10 +67,13 @@ def picture_training(run: Run, method: Method, source: Source) -> None:
     raw, shown = pretext_examples(method, source, run.recipe.seed)
     figures.views(run.figures / "views.png", raw, shown)
     with (run.logs / "metrics.csv").open(newline="") as file:
-        figures.loss_curve(run.figures / "loss.png", list(csv.DictReader(file)))
+        rows = [{**row, "epoch": int(row["epoch"]) + 1} for row in csv.DictReader(file)]  # Keras counts from 0
+    figures.loss_curve(run.figures / "loss.png", rows)
 
 
-def pretext_examples(method: Method, source: Source, seed: int, count: int = 6) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def pretext_examples(
+    method: Method, source: Source, seed: int, count: int = 6
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The first training examples as they are, uint8 `[n, H, W, C]`, and every picture the pretext makes of them."""
     count = min(count, source.size)
 
@@ -100,9 +103,14 @@ def export_run(folder: Path, formats: list[str], destination: Path | None, conso
         assert format_name == "saved_model", format_name  # the recipe and the command line check
         with console.status("exporting"):
             path = export_backbone(
-                run.backbone(source), destination or run.folder / "exports", name=recipe.name, metadata=_facts(recipe, source)
+                run.backbone(source),
+                destination or run.folder / "exports",
+                name=recipe.name,
+                metadata=_facts(recipe, source),
             )
-        console.print(f"Exported to [bold]{path}[/bold]: loaded again, it answered one image and three as the backbone does")
+        console.print(
+            f"Exported to [bold]{path}[/bold]: loaded again, it answered one image and three as the backbone does"
+        )
         written.append(path)
     return written
 
@@ -150,4 +158,3 @@ def _pixels(source: Source, ids: np.ndarray, size: int) -> np.ndarray:
             if int(number) in wanted:
                 pixels[wanted[int(number)]] = image
     return pixels
-

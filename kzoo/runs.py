@@ -1,7 +1,7 @@
 """A run: the folder that training a recipe leaves, and how to build again what the recipe names.
 
-    recipe.yaml   every default written out         kzoo.json   versions, plugins, device, seed, status
-    checkpoints/  logs/  figures/  evaluation.json  backbone.weights.h5
+recipe.yaml   every default written out         kzoo.json   versions, plugins, device, seed, status
+checkpoints/  logs/  figures/  evaluation.json  backbone.weights.h5
 """
 
 import json

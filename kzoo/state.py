@@ -66,9 +66,7 @@ class Queue(keras.layers.Layer):
     def __init__(self, size: int, width: int, seed: int = 0, name: str = "queue"):
         super().__init__(name=name)
         self.size, self.width = size, width
-        self.keys = self.add_weight(
-            name="keys", shape=(size, width), initializer=_unit_rows(seed), trainable=False
-        )
+        self.keys = self.add_weight(name="keys", shape=(size, width), initializer=_unit_rows(seed), trainable=False)
         self.pointer = self.add_weight(name="pointer", shape=(), initializer="zeros", trainable=False, dtype="int64")
         self.built = True
 

@@ -85,4 +85,3 @@ class _Losses:
 
     def __call__(self, batch: int, logs: dict[str, float]) -> None:
         self.values.append(float(logs["loss"]))
-

@@ -116,7 +116,9 @@ def _resume(run: Run, method: Method, identity: str) -> int:
     then, now = run.record.get("plugins"), plugin_versions()
     if then and then != now:
         changed = sorted({f"{name} {version}" for name, version in {*then.items()} ^ {*now.items()}})
-        raise CheckpointError(f"{run.folder}: plugins have changed since ({', '.join(changed)}); install those, or start anew")
+        raise CheckpointError(
+            f"{run.folder}: plugins have changed since ({', '.join(changed)}); install those, or start anew"
+        )
     return checkpoint.restore(run.checkpoints, _state(method), recipe_hash=identity)
 
 
@@ -246,4 +248,3 @@ class _Checkpoints(keras.callbacks.Callback):
 
 def _figures(logs: dict[str, Any]) -> str:
     return "  ".join(f"{key} {float(value):.4g}" for key, value in logs.items())
-

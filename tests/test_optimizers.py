@@ -27,7 +27,9 @@ def test_coupled_decay_goes_through_the_momentum():
 
 
 def test_decoupled_decay_does_not():
-    settings = Optimizer(name="sgd", learning_rate=0.1, weight_decay=0.5, decay="decoupled", schedule="constant", per=None)
+    settings = Optimizer(
+        name="sgd", learning_rate=0.1, weight_decay=0.5, decay="decoupled", schedule="constant", per=None
+    )
     made = optimizers.build(settings, batch_size=1, steps_per_epoch=10, epochs=1)
     seen = steps(made, [[1.0]], [[[0.0]], [[0.0]]])
     np.testing.assert_allclose(np.ravel(seen), [0.95, 0.9025], rtol=1e-6)

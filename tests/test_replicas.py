@@ -29,14 +29,22 @@ def traces(tmp_path_factory):
     folder = tmp_path_factory.mktemp("traces")
     for count in COUNTS:
         done = subprocess.run(
-            [sys.executable, str(Path(__file__).with_name("replica_worker.py")), str(count), str(folder / f"{count}.pickle")],
+            [
+                sys.executable,
+                str(Path(__file__).with_name("replica_worker.py")),
+                str(count),
+                str(folder / f"{count}.pickle"),
+            ],
             input=pickle.dumps({spec.name: OPTIONS.get(spec.name, {}) for spec in registry.methods()}),
             capture_output=True,
         )
         assert done.returncode == 0, done.stderr.decode()[-3000:]
     traces = {count: pickle.loads((folder / f"{count}.pickle").read_bytes()) for count in COUNTS}
     for name, one in traces[1].items():
-        print(f"{name}: " + ", ".join(f"{count} replicas differ by {traces[count][name].distance(one):.2g}" for count in COUNTS[1:]))
+        print(
+            f"{name}: "
+            + ", ".join(f"{count} replicas differ by {traces[count][name].distance(one):.2g}" for count in COUNTS[1:])
+        )
     return traces
 
 

@@ -62,7 +62,13 @@ class TestSimCLR:
     def test_the_head_is_the_papers(self):
         head = build("simclr").projector.layers
         kinds = [type(layer) for layer in head]
-        assert kinds == [keras.layers.Dense, BatchNormalization, keras.layers.ReLU, keras.layers.Dense, BatchNormalization]
+        assert kinds == [
+            keras.layers.Dense,
+            BatchNormalization,
+            keras.layers.ReLU,
+            keras.layers.Dense,
+            BatchNormalization,
+        ]
         assert not head[0].use_bias
         assert not head[3].use_bias
         assert (head[0].units, head[3].units) == (2048, 128)

@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-from kzoo.options import ImageOptions
 from pydantic import Field
+
+from kzoo.options import ImageOptions
 
 
 class RotationOptions(ImageOptions):

@@ -2,10 +2,10 @@
 
 import keras
 import tensorflow as tf
+
 from kzoo import augment, losses
 from kzoo.data import resize_and_crop, to_float
 from kzoo.method import Batch, Logs, Method
-
 from kzoo_context.options import RotationOptions
 
 

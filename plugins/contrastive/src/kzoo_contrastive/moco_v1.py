@@ -3,13 +3,13 @@
 import contextlib
 
 import tensorflow as tf
+
 from kzoo import augment, losses, replicas
 from kzoo.errors import StrategyError
 from kzoo.layers import mlp_head, split_batch_statistics
 from kzoo.method import Batch, Logs, Method
 from kzoo.random import fold_in
 from kzoo.state import EMATeacher, Queue
-
 from kzoo_contrastive.options import MoCoV1Options
 
 

@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-from kzoo.options import ImageOptions, ViewOptions
 from pydantic import Field
+
+from kzoo.options import ImageOptions, ViewOptions
 
 
 class SimCLRView(ViewOptions):

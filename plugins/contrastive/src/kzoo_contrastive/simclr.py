@@ -2,11 +2,11 @@
 
 import keras
 import tensorflow as tf
+
 from kzoo import augment, losses
 from kzoo.layers import mlp_head
 from kzoo.method import Batch, Logs, Method
 from kzoo.random import fold_in
-
 from kzoo_contrastive.options import SimCLROptions
 
 

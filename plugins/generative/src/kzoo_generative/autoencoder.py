@@ -2,11 +2,11 @@
 
 import keras
 import tensorflow as tf
+
 from kzoo.data import resize_and_crop, to_float
 from kzoo.layers import BatchNormalization
 from kzoo.method import Batch, Method
 from kzoo.random import fold_in, normal, uniform
-
 from kzoo_generative.options import AutoencoderOptions
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from kzoo.hookspecs import hookimpl
 from kzoo.specs import MethodSpec
-
 from kzoo_generative.options import AutoencoderOptions
 
 

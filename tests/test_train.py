@@ -1,0 +1,205 @@
+"""Whole runs from recipes, small: what they leave, how they resume, and what refuses."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+from rich.console import Console
+
+from kzoo import checkpoint
+from kzoo.devices import make_strategy
+from kzoo.errors import CheckpointError, EvaluationError, RecipeError, StrategyError
+from kzoo.recipe import load
+from kzoo.report import evaluate_run
+from kzoo.train import train
+
+ROOT = Path(__file__).parents[1]
+SMALL = (
+    "data.options.limit=100",
+    "backbone.name=convnet4",
+    "train.epochs=2",
+    "train.batch_size=32",
+    "evaluate.data={name: digits, split: test, options: {limit: 50}}",
+    "method.options.projector=[16, 8]",
+)
+
+
+def recipe(*overrides):
+    return load(ROOT / "recipes" / "quickstart.yaml", [*SMALL, *overrides])
+
+
+def run(folder, *overrides, resume=False):
+    out = StringIO()
+    train(recipe(*overrides), folder, resume, Console(file=out, width=110))
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    return folder, run(folder)
+
+
+def test_a_run_leaves_what_it_promises(finished):
+    folder, said = finished
+    for name in ("recipe.yaml", "kzoo.json", "evaluation.json", "backbone.weights.h5", "logs/metrics.csv"):
+        assert (folder / name).stat().st_size > 0
+    for picture in ("views", "loss", "embedding", "neighbours"):
+        assert (folder / "figures" / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in sorted((folder / "checkpoints").iterdir())] == ["step-00000003", "step-00000006"]
+    record = json.loads((folder / "kzoo.json").read_text())
+    assert record["status"] == "finished"
+    assert record["plugins"]["kzoo-contrastive"]
+    assert load(folder / "recipe.yaml") == recipe()
+    for words in ("2 epochs x 3 = 6", "learning rate", "linear probe", "untrained", str(folder)):
+        assert words in said
+    assert not [path for path in folder.rglob(".*")]  # nothing half-written stays
+
+
+def test_the_log_has_a_row_for_each_epoch(finished):
+    rows = list(csv.DictReader((finished[0] / "logs" / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert all(float(row["loss"]) > 0 and float(row["images_per_second"]) > 0 for row in rows)
+
+
+def test_the_export_answers_as_the_trained_backbone(finished):
+    folder, _ = finished
+    answer = tf.saved_model.load(str(folder / "exports" / "quickstart" / "1")).signatures["serving_default"]
+    image = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1)).astype("uint8")
+    embedding = answer(image=tf.constant(image))["embedding"]
+    from kzoo.runs import Run, open_sources
+
+    source, _ = open_sources(recipe())
+    expected = Run(folder).backbone(source)(image / np.float32(255), training=False)["embedding"]
+    np.testing.assert_allclose(embedding, expected, atol=1e-5)
+
+
+def test_evaluating_again_finds_the_same(finished):
+    folder, _ = finished
+    before = json.loads((folder / "evaluation.json").read_text())
+    assert evaluate_run(folder, Console(file=StringIO())) == before
+
+
+def test_training_moves_the_backbone_and_the_baseline_is_its_beginning(finished):
+    report = json.loads((finished[0] / "evaluation.json").read_text())
+    assert report["trained"]["embedding"]["spread"] != report["untrained"]["embedding"]["spread"]
+    assert report["trained"]["labelled_test_examples"] == 50
+    assert report["data"]["held_out"]
+
+
+def test_the_same_recipe_gives_the_same_weights_and_resuming_too(finished, tmp_path):
+    """Trained in one go; trained again; trained for one epoch of the same schedule, killed, and resumed."""
+    folder, _ = finished
+    run(tmp_path / "again")
+
+    class Killed(Exception):
+        pass
+
+    saves = []
+    save = checkpoint.save
+
+    def save_then_die(*args, **kwargs):
+        saves.append(save(*args, **kwargs))
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "save", save_then_die)
+        with pytest.raises(Killed):
+            run(tmp_path / "killed")
+    assert [path.name for path in saves] == ["step-00000003"]
+    with pytest.raises(EvaluationError, match=r"no trained backbone; finish it with `kzoo train --resume`"):
+        evaluate_run(tmp_path / "killed", Console(file=StringIO()))
+    run(tmp_path / "killed", resume=True)
+    for other in ("again", "killed"):
+        assert weights(tmp_path / other) == weights(folder)
+        assert len(list(csv.DictReader((tmp_path / other / "logs" / "metrics.csv").open()))) == 2
+
+
+def weights(folder):
+    """Every array of the last checkpoint, as bytes: the whole state, optimizer slots too."""
+    with h5py.File(sorted((folder / "checkpoints").glob("step-*"))[-1] / "state.h5") as file:
+        return [file[name][()].tobytes() for name in file]
+
+
+def test_a_run_is_never_overwritten(finished):
+    with pytest.raises(CheckpointError, match="holds a run already; add --resume, or another --run-dir"):
+        run(finished[0])
+
+
+def test_another_recipe_does_not_resume(finished):
+    with pytest.raises(CheckpointError, match="made with another recipe"):
+        run(finished[0], "optimizer.learning_rate=0.5", resume=True)
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_named(finished, tmp_path):
+    class Weight:
+        path = "w"
+        shape = (2,)
+
+        def __init__(self, value):
+            self.value = np.array(value, "float32")
+
+        def numpy(self):
+            return self.value
+
+        def assign(self, value):
+            self.value = value
+
+    for step in (1, 2, 3):
+        checkpoint.save(tmp_path, step, [Weight([step, step])], recipe_hash="r", keep=2)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-00000002", "step-00000003"]
+    state = tmp_path / "step-00000003" / "state.h5"
+    damaged = bytearray(state.read_bytes())
+    damaged[-1] ^= 1
+    state.write_bytes(damaged)
+    loaded = Weight([0, 0])
+    with pytest.warns(UserWarning, match=r"step-00000003: damaged checkpoint passed over"):
+        assert checkpoint.restore(tmp_path, [loaded], recipe_hash="r") == 2
+    np.testing.assert_array_equal(loaded.value, [2, 2])
+
+
+def test_devices_that_cannot_be_had_are_refused_before_training():
+    with pytest.raises(RecipeError, match="--set train.devices=2: strategy single uses one device"):
+        recipe("train.strategy=single", "train.devices=2")
+    with pytest.raises(StrategyError, match="train.batch_size: 31 does not divide over 2 replicas"):
+        make_strategy("mirrored", 2, 31)
+
+
+def test_two_devices_end_to_end(tmp_path):
+    """`kzoo train` on two logical devices, in a process of its own."""
+    arguments = [part for override in (*SMALL, "train.devices=2", "train.epochs=1") for part in ("--set", override)]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "kzoo",
+            "train",
+            "recipes/quickstart.yaml",
+            "--run-dir",
+            str(tmp_path / "run"),
+            *arguments,
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "2 x CPU (MirroredStrategy)" in done.stdout
+    assert "32 = 2 x 16" in done.stdout
+    assert "linear probe" in done.stdout
+
+
+def test_the_snippet_of_the_readme_runs(tmp_path, monkeypatch):
+    snippet = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
+    assert 'kzoo.open_dataset("digits")' in snippet
+    monkeypatch.chdir(tmp_path)
+    exec(snippet.replace('open_dataset("digits")', 'open_dataset("digits", limit=100)').replace("256", "50"), {})
+    assert (tmp_path / "simclr.keras").stat().st_size > 0
