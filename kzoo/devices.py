@@ -11,8 +11,8 @@ def make_strategy(strategy: str, devices: int | None, batch_size: int) -> tf.dis
     """The strategy to train under.
 
     Args:
-        strategy: "single" device; "mirrored" over the devices of this machine; "multi_worker" as TF_CONFIG says; "auto":
-            mirrored where there are several GPUs or `devices` asks for several, else single.
+        strategy: "single" device; "mirrored" over the devices of this machine; "multi_worker" as TF_CONFIG says;
+            "auto": mirrored where there are several GPUs or `devices` asks for several, else single.
         devices: how many to use. Without GPUs the CPU is cut in so many logical devices, to try replicas anywhere.
 
     Raises:

@@ -28,8 +28,8 @@ from sklearn.preprocessing import StandardScaler
 from kzoo.errors import EvaluationError
 
 UNLABELLED = -1
-# Of an isotropic embedding's spread. Half of it, as asked of projections, would condemn every pooled ReLU embedding: all
-# positive, their shared direction dominates, and untrained ones have a spread of about 0.1.
+# Of an isotropic embedding's spread. Half of it, as asked of projections, would condemn every pooled ReLU embedding:
+# all positive, their shared direction dominates, and untrained ones have a spread of about 0.1.
 COLLAPSED_SPREAD = 0.03
 COLLAPSED_RANK = 0.1  # of the width, asked of embeddings up to RANK_WIDTH wide
 RANK_WIDTH = 256

@@ -41,8 +41,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Weights, configuration and results are the stock layer's. What differs: the defaults are torch's (its momentum 0.1
     is 0.9 here), as papers on self-supervision assume; statistics are synchronised unless `synchronized=False` or
     inside `split_batch_statistics`; moving averages are equal on all replicas in either case. Replicas must hold
-    equally many examples. Masked, renormalised or channels-first inputs take the stock path; float64, for which there is
-    no fused kernel, the same arithmetic without it.
+    equally many examples. Masked, renormalised or channels-first inputs take the stock path; float64, for which there
+    is no fused kernel, the same arithmetic without it.
 
     Args: as `keras.layers.BatchNormalization`.
     Input shape: `[..., D]`, any rank of at least 2. Output shape: the same.

@@ -1,7 +1,7 @@
-"""`Method`: the base class that turns a pretext, heads and a loss into a Keras model that trains on any number of replicas.
+"""`Method`: the base class that turns a pretext, heads and a loss into a Keras model for any number of replicas.
 
-It owns what is easy to get wrong and silent when wrong: dividing by the number of replicas, clipping the joint gradient,
-loss scaling, building before compile, per-example randomness, the configuration, and inference on the backbone alone.
+It owns what is easy to get wrong and silent when wrong: dividing by the number of replicas, clipping the joint
+gradient, loss scaling, building before compile, per-example randomness, the configuration, and inference on the backbone alone.
 """
 
 import functools
@@ -80,7 +80,7 @@ class Method(keras.Model):
             options: the method's options.
 
         Returns:
-            tensors whose first axis is B or a multiple of it, those of example i before those of i + 1 or stacked in views.
+            tensors whose first axis is B or a multiple of it, those of example i before those of i + 1.
         """
         raise TypeError("a method must define pretext(batch, seed, options)")
 
@@ -111,7 +111,7 @@ class Method(keras.Model):
 
     @property
     def input_size(self) -> int:
-        """Side in pixels of the images that the backbone takes; for a backbone of any size, that of the options, or 32."""
+        """Side in pixels of the backbone's images; where it takes any size, that of the options, or 32."""
         return self.backbone.input_shape[1] or getattr(self.options, "size", None) or 32
 
     def embed(self, images: tf.Tensor, training: bool) -> tf.Tensor:

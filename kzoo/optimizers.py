@@ -144,8 +144,8 @@ def build(settings: "Optimizer", *, batch_size: int, steps_per_epoch: int, epoch
         drop=settings.drop,
     )
     coupled = settings.decay == "coupled" if settings.decay else settings.name != "adamw"
-    l2 = {"l2": settings.weight_decay if coupled else 0.0}
-    decoupled = {} if coupled or not settings.weight_decay else {"weight_decay": settings.weight_decay}
+    l2: dict[str, Any] = {"l2": settings.weight_decay if coupled else 0.0}
+    decoupled: dict[str, Any] = {} if coupled or not settings.weight_decay else {"weight_decay": settings.weight_decay}
     betas = {"beta_1": settings.beta_1, "beta_2": settings.beta_2}
     if settings.name == "sgd":
         return SGD(rate, momentum=settings.momentum, nesterov=settings.nesterov, **l2, **decoupled)

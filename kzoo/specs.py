@@ -37,8 +37,8 @@ class MethodSpec:
 class BackboneSpec:
     """An encoder that goes downstream.
 
-    target: `"module:function"`, called as `function(input_shape, options)`; returns a Functional `keras.Model` that maps
-    float images in [0, 1], `[B, *input_shape]`, to a dict of the outputs named in `offers`.
+    target: `"module:function"`, called as `function(input_shape, options)`; returns a Functional `keras.Model` that
+    maps float images in [0, 1], `[B, *input_shape]`, to a dict of the outputs named in `offers`.
     offers: "embedding" always; "map" for the last feature map, "map_1", "map_2", ... for earlier ones; "tokens".
     min_size: the smallest image side in pixels that it accepts.
     """

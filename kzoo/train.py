@@ -144,9 +144,10 @@ def _plan(recipe: Recipe, run: Run, method: Method, source: Source, device: str,
     """What is about to happen, in numbers that the recipe only implies."""
     batch, replicas = recipe.train.batch_size, method.distribute_strategy.num_replicas_in_sync
     backbone, all_of_it = method.backbone.count_params(), method.count_params()
+    shape = " x ".join(map(str, source.image_shape))
     rows = {
         "recipe": recipe.name,
-        "data": f"{source.name} {recipe.data.split}: {source.size:,} images of {' x '.join(map(str, source.image_shape))}",
+        "data": f"{source.name} {recipe.data.split}: {source.size:,} images of {shape}",
         "backbone": f"{recipe.backbone.name}: {backbone:,} parameters, embedding of {method.width}",
         "method": f"{recipe.method.name}: {all_of_it - backbone:,} more parameters and state",
         "devices": device,

@@ -61,7 +61,7 @@ def test_a_run_leaves_what_it_promises(finished):
     assert load(folder / "recipe.yaml") == recipe()
     for words in ("2 epochs x 3 = 6", "learning rate", "linear probe", "untrained", str(folder)):
         assert words in said
-    assert not [path for path in folder.rglob(".*")]  # nothing half-written stays
+    assert not list(folder.rglob(".*"))  # nothing half-written stays
 
 
 def test_the_log_has_a_row_for_each_epoch(finished):
@@ -167,9 +167,9 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(finished, tmp_path):
 
 
 def test_devices_that_cannot_be_had_are_refused_before_training():
-    with pytest.raises(RecipeError, match="--set train.devices=2: strategy single uses one device"):
+    with pytest.raises(RecipeError, match=r"--set train\.devices=2: strategy single uses one device"):
         recipe("train.strategy=single", "train.devices=2")
-    with pytest.raises(StrategyError, match="train.batch_size: 31 does not divide over 2 replicas"):
+    with pytest.raises(StrategyError, match=r"train\.batch_size: 31 does not divide over 2 replicas"):
         make_strategy("mirrored", 2, 31)
 
 

@@ -1,4 +1,4 @@
-"""RotNet (Gidaris, Singh, Komodakis, "Unsupervised representation learning by predicting image rotations", ICLR 2018)."""
+"""RotNet (Gidaris, Singh, Komodakis, ICLR 2018: "Unsupervised representation learning by predicting image rotations")."""
 
 import keras
 import tensorflow as tf
