@@ -1,7 +1,8 @@
 """`Method`: the base class that turns a pretext, heads and a loss into a Keras model for any number of replicas.
 
 It owns what is easy to get wrong and silent when wrong: dividing by the number of replicas, clipping the joint
-gradient, loss scaling, building before compile, per-example randomness, the configuration, and inference on the backbone alone.
+gradient, loss scaling, building before compile, per-example randomness, the configuration, and inference on the
+backbone alone.
 """
 
 import functools

@@ -22,7 +22,7 @@ def index() -> tf.Tensor | int:
 
 
 def gather(x: tf.Tensor) -> tf.Tensor:
-    """Concatenate `x` `[b, ...]` of all replicas, in their order, to `[B, ...]`. Gradients flow back to every replica."""
+    """Concatenate `x` `[b, ...]` of all replicas, in their order, to `[B, ...]`. Gradients flow back to each."""
     if count() == 1:
         return x
     return _context("gather").all_gather(x, axis=0)

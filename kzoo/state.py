@@ -75,7 +75,7 @@ class Queue(keras.layers.Layer):
         return tf.stop_gradient(replicas.local(self.keys).read_value())
 
     def enqueue(self, keys: tf.Tensor) -> None:
-        """Overwrite the oldest entries with `keys` `[b, width]` of all replicas. The global batch must divide `size`."""
+        """Overwrite the oldest entries with `keys` `[b, width]` of all replicas; B must divide `size`."""
         keys = replicas.gather(tf.stop_gradient(tf.cast(keys, self.keys.dtype)))
         batch = keys.shape[0]
         if batch is not None and self.size % batch:

@@ -1,4 +1,4 @@
-"""RotNet (Gidaris, Singh, Komodakis, ICLR 2018: "Unsupervised representation learning by predicting image rotations")."""
+"""RotNet (Gidaris, Singh, Komodakis, ICLR 2018): unsupervised representations by predicting image rotations."""
 
 import keras
 import tensorflow as tf
