@@ -13,7 +13,6 @@ a whole batch, which is not the same job: it is shown for comparison. The contes
 import datetime
 import json
 import os
-import platform
 import statistics
 import subprocess
 import tempfile
@@ -26,6 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 import typer
+from record import commit, machine
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -179,21 +179,6 @@ def table(figures: dict[int, dict[str, Any]]) -> Table:
         target = f"at least {SETTINGS[size]['target']}"
         shown.add_row(f"{size} px", *medians, f"{figure['kzoo_over_lightly']:.1f}", target)
     return shown
-
-
-def commit() -> str:
-    """The commit measured, with "-dirty" where files differ from it."""
-    described = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True)
-    return described.stdout.strip() or "unknown"
-
-
-def machine() -> dict[str, Any]:
-    """Processor model, and the cores this process may use."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"cpu": models[0] if models else platform.processor(), "cores": cores}
 
 
 if __name__ == "__main__":

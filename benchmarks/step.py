@@ -14,9 +14,7 @@ import datetime
 import itertools
 import json
 import os
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +26,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 import typer
+from record import commit, machine
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -354,26 +353,6 @@ def table(figures: dict[str, Any], seconds: dict[str, list[float]]) -> Table:
         values = (figures["seconds_per_step"][name], min(turns), max(turns), figures["cpu_seconds_per_step"][name])
         shown.add_row(name, *(f"{value:.3f}" for value in values), f"{figures['images_per_second'][name]:.1f}")
     return shown
-
-
-def commit() -> str:
-    """The commit measured, with "-dirty" where files differ from it."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
-    )
-    return described.stdout.strip() or "unknown"
-
-
-def machine() -> dict[str, Any]:
-    """Processor model, cores this process may use, memory in GiB."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": models[0] if models else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-    }
 
 
 if __name__ == "__main__":
