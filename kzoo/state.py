@@ -26,12 +26,13 @@ class EMATeacher(keras.layers.Layer):
 
     def __init__(self, students: Sequence[keras.Model], name: str = "teacher"):
         super().__init__(name=name)
-        self.models = [keras.models.clone_model(student) for student in students]
+        # not clone_model, which rebuilds layer by layer and cannot rebuild a model that knows how to rebuild itself
+        self.models = [type(student).from_config(student.get_config()) for student in students]
         pairs: list[tuple[keras.Variable, keras.Variable]] = []
         for copy, student in zip(self.models, students, strict=True):
             if not copy.built:
                 copy.build(student.input_shape)
-            copy.set_weights(student.get_weights())  # clone_model draws new weights
+            copy.set_weights(student.get_weights())  # the copies drew new ones
             pairs += zip(copy.trainable_variables, student.trainable_variables, strict=True)
         for ours, _ in pairs:
             ours.trainable = False  # the variable, not its layer
