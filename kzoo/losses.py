@@ -26,6 +26,18 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=full_precision(logits)))
 
 
+def decoupled_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Decoupled contrastive loss (Yeh et al. 2022, arXiv:2110.06848, equation 4): the positive leaves the denominator.
+
+    Mean of log sum_negatives exp(logit) - positive logit; all logits equal: log of the number of negatives. Its
+    gradient does not vanish where the positive is found easily, as in small batches. Arguments as `cross_entropy`.
+    """
+    logits = full_precision(logits)
+    own = tf.one_hot(labels, tf.shape(logits)[1], on_value=True, off_value=False)
+    negatives = tf.reduce_logsumexp(tf.where(own, tf.constant(_MASKED, logits.dtype), logits), axis=1)
+    return tf.reduce_mean(negatives - tf.gather(logits, labels, batch_dims=1))
+
+
 def accuracy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Share of rows whose largest logit is the label, in [0, 1]."""
     hits = tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), tf.cast(labels, tf.int32))

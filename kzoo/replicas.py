@@ -61,6 +61,13 @@ def local(variable: Any) -> tf.Variable:
     return value
 
 
+def copies(variable: Any) -> list[tf.Variable]:
+    """The copies of a Keras or mirrored variable on all replicas of this process, to be written alike between steps."""
+    value = getattr(variable, "value", variable)
+    value = value() if callable(value) else value
+    return list(value.values) if isinstance(value, tf.distribute.DistributedValues) else [value]
+
+
 def _context(what: str) -> Any:
     context = tf.distribute.get_replica_context()
     if context is None:

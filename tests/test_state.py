@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kzoo import state
+from kzoo.errors import OptionsError
 from kzoo.layers import BatchNormalization
 from kzoo.state import EMATeacher, MemoryBank, Queue
 
@@ -89,7 +91,7 @@ class TestQueue:
             assert int(queue.pointer) == len(seen) % 6
 
     def test_refuses_a_batch_that_does_not_divide_it(self):
-        with pytest.raises(ValueError, match="queue of 6 is not a multiple of the global batch 4"):
+        with pytest.raises(OptionsError, match="queue: 6 is not a multiple of the global batch 4"):
             Queue(6, 4).enqueue(tf.constant(unit(4)))
 
     def test_passes_no_gradient(self):
@@ -116,3 +118,48 @@ class TestMemoryBank:
         np.testing.assert_allclose(bank.entries, expected, atol=1e-6)
         untouched = np.setdiff1d(np.arange(10), ids)
         np.testing.assert_array_equal(np.array(bank.entries)[untouched], before[untouched])
+
+    def test_starts_the_same_whatever_the_size_and_differently_with_the_seed(self, monkeypatch):
+        monkeypatch.setattr(state, "_FILLED", 4)  # rows 4 to 7 are a block of their own, the last block holds two
+        small, large = np.array(MemoryBank(10, 4).entries), np.array(MemoryBank(17, 4).entries)
+        np.testing.assert_array_equal(small, large[:10])
+        assert len(np.unique(large)) == large.size
+        assert np.abs(large).max() <= np.sqrt(3 / 4)
+        assert not np.array_equal(MemoryBank(10, 4, seed=1).entries, small)
+
+    def test_the_last_of_two_features_of_one_slot_counts(self):
+        bank = MemoryBank(10, 4)
+        features = unit(3)
+        bank.blend(tf.constant([7, 2, 7]), tf.constant(features), 0.0)
+        np.testing.assert_allclose(np.array(bank.entries)[[7, 2]], features[[2, 1]], atol=1e-6)
+
+    @pytest.mark.parametrize("block", [3, 1000])
+    def test_nearest_are_those_of_the_whole_table(self, monkeypatch, block):
+        monkeypatch.setattr(state, "_COMPARED", block)
+        bank, queries = MemoryBank(40, 4), unit(5)
+        order = np.argsort(-queries @ np.array(bank.entries).T, axis=1)
+        np.testing.assert_array_equal(tf.function(bank.nearest)(tf.constant(queries), 7), order[:, :7])
+
+    def test_of_equal_entries_the_lower_id_is_nearer(self, monkeypatch):
+        monkeypatch.setattr(state, "_COMPARED", 3)
+        bank = MemoryBank(8, 4)
+        bank.entries.assign(np.tile(unit(1), (8, 1)))
+        np.testing.assert_array_equal(bank.nearest(tf.constant(unit(1)), 8)[0], np.arange(8))
+
+    def test_a_step_touches_rows_and_never_the_whole_table(self):
+        """In the graph of a step the table is gathered from and scattered into; nothing reads or assigns it."""
+        bank = MemoryBank(10, 4)
+
+        @tf.function
+        def step(ids, features):
+            nearest = bank.nearest(features, 3)
+            bank.blend(ids, features, 0.5)
+            return bank.read(nearest)
+
+        def uses(function):
+            graph = function.get_concrete_function(tf.constant([1, 2]), tf.constant(unit(2))).graph.as_graph_def()
+            nodes = [*graph.node, *(node for inner in graph.library.function for node in inner.node_def)]
+            return {node.op for node in nodes if "Resource" in node.op or "VariableOp" in node.op}
+
+        assert uses(step) == {"ResourceGather", "ResourceScatterUpdate"}
+        assert "ReadVariableOp" in uses(tf.function(lambda ids, features: bank.all()))  # the guard catches a reading
