@@ -319,8 +319,21 @@ def compare(trained: Mapping[str, Any], untrained: Mapping[str, Any]) -> dict[st
     return {"trained": dict(trained), "untrained": dict(untrained), "verdict": verdict}
 
 
-def table(report: Mapping[str, Any], title: str = "Trained beside untrained") -> Table:
+def pretext_table(figures: Mapping[str, Mapping[str, float]]) -> Table:
+    """The pretext's own figures for the terminal: "held_out" beside "chance", then "own"."""
+    shown = Table(title="The pretext task", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    shown.add_column("on held-out examples", no_wrap=True)
+    shown.add_column("trained", justify="right")
+    shown.add_column("chance", justify="right")
+    for name, value in {**figures["held_out"], **figures["own"]}.items():
+        chance = figures["chance"].get(name)
+        shown.add_row(name.replace("_", " "), f"{value:.4g}", "" if chance is None else f"{chance:.4g}")
+    return shown
+
+
+def table(report: Mapping[str, Any], title: str | None = None) -> Table:
     """What `compare` found, for the terminal."""
+    title = title or "Trained beside untrained"
     trained, untrained, verdict = report["trained"], report["untrained"], report["verdict"]
     shown = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     shown.add_column("on the test split", no_wrap=True)  # the last column gives way in a narrow terminal

@@ -63,6 +63,7 @@ def export_backbone(
     *,
     name: str,
     metadata: Mapping[str, Any],
+    size: tuple[int, int] | None = None,
     signatures: Mapping[str, Signature] | None = None,
 ) -> Path:
     """Write the backbone to the next free version folder, `directory/name/<integer>`, and return that folder.
@@ -79,6 +80,7 @@ def export_backbone(
     Args:
         backbone: a built Functional model from float images in [0, 1], `[B,H,W,C]`, to a dict with "embedding" `[B,D]`.
         directory: made when missing. name: a plain folder name.
+        size: (height, width) of the images to answer, for a backbone that takes any.
         metadata: JSON values, written to `assets.extra/kzoo.json` with the input size, width and kzoo's version.
         signatures: further answers, each a function from float images in [0, 1], `[B,H,W,C]`, to a dict of tensors;
             each is called over TensorFlow with the same uint8 `image` as `serving_default`.
@@ -91,8 +93,8 @@ def export_backbone(
         raise ExportError(
             f"export name {name!r}: use letters, digits, '.', '_' and '-', beginning with a letter or digit"
         )
-    height, width, channels = _input_size(backbone)
-    functions = _signatures(backbone, dict(signatures or {}))
+    height, width, channels = shape = _image_shape(backbone, size)
+    functions = _signatures(backbone, shape, dict(signatures or {}))
     samples = np.random.default_rng(0).integers(0, 256, (3, height, width, channels), np.uint8)
     facts = {
         "name": name,
@@ -155,10 +157,12 @@ def check_ops(path: Path) -> None:
         )
 
 
-def _input_size(backbone: keras.Model) -> tuple[int, int, int]:
-    """(height, width, channels) of an image backbone, all known."""
+def _image_shape(backbone: keras.Model, size: tuple[int, int] | None) -> tuple[int, int, int]:
+    """(height, width, channels) of the images it answers, all known."""
     shape = backbone.input_shape
     sides = tuple(shape[1:]) if isinstance(shape, tuple) else ()
+    if size and sides[:2] == (None, None):
+        sides = (*size, *sides[2:])
     if len(sides) != 3 or None in sides or sides[2] not in (1, 3):
         raise ExportError(f"backbone {backbone.name!r}: an export needs images [H,W,C], C 1 or 3. Received: {shape}")
     outputs = getattr(backbone, "output", None)  # a model that is not Functional has none
@@ -167,9 +171,8 @@ def _input_size(backbone: keras.Model) -> tuple[int, int, int]:
     return sides
 
 
-def _signatures(backbone: keras.Model, further: dict[str, Signature]) -> dict[str, Any]:
+def _signatures(backbone: keras.Model, size: tuple[int, int, int], further: dict[str, Signature]) -> dict[str, Any]:
     """Name → traced function."""
-    size = _input_size(backbone)
 
     def embed(image: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"embedding": backbone(image, training=False)["embedding"]}

@@ -93,6 +93,42 @@ def views(path: Path, raw: np.ndarray, shown: Mapping[str, np.ndarray], *, examp
 
 
 @_styled
+def answers(path: Path, columns: Mapping[str, np.ndarray | Sequence[str]]) -> Figure:
+    """What the trained method answers, a row for each example.
+
+    columns: title → pictures, float `[n,h,w,c]` in [0, 1] or uint8, or captions, n strings, which may have line breaks.
+    """
+    drawn: dict[str, Sequence[Any]] = {
+        name: _displayable(values)[0] if isinstance(values, np.ndarray) else list(values)
+        for name, values in columns.items()
+    }
+    rows = max(len(values) for values in drawn.values())
+    cell = 1.3
+
+    def breadth(values: Sequence[Any]) -> float:  # a caption needs as much room as its longest line
+        if not isinstance(values[0], str):
+            return cell
+        return max(cell, 0.2 + 0.068 * max(len(line) for text in values for line in text.split("\n")))
+
+    widths = [breadth(values) for values in drawn.values()]
+    width, height = max(sum(widths) + 0.16, 3.6), cell * rows + 0.61
+    figure = Figure(figsize=(width, height))
+    _heading(figure, "What the trained method answers, on held-out examples")
+    left = (width - sum(widths)) / 2
+    for (name, values), room in zip(drawn.items(), widths, strict=True):
+        for row, value in enumerate(values):
+            axes = _cell(figure, (left + 0.05, 0.08 + (rows - 1 - row) * cell, room - 0.1, cell - 0.1))
+            if isinstance(value, str):
+                axes.text(0.5, 0.5, value, ha="center", va="center", fontsize=8, transform=axes.transAxes)
+            else:
+                _picture(axes, value)
+            if row == 0:
+                axes.set_title(_fitting(name.replace("_", " "), 18), fontsize=8, pad=3)
+        left += room
+    return figure
+
+
+@_styled
 def loss_curve(path: Path, rows: Sequence[Mapping[str, Any]], *, metric: str = "loss") -> Figure:
     """How the loss fell, against the step or the epoch, whichever the rows have.
 

@@ -9,6 +9,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 import keras
@@ -16,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from pydantic import ValidationError
 
-from kzoo import replicas
+from kzoo import optimizers, replicas
 from kzoo.data import Source, array_source, to_float, training_stream
 from kzoo.errors import OptionsError, StrategyError, TrainingError
 from kzoo.losses import full_precision
@@ -25,6 +26,14 @@ from kzoo.random import fold_in
 
 Batch = dict[str, tf.Tensor]
 Logs = dict[str, tf.Tensor]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Variables that one optimizer updates. rate: factor on the learning rate of the recipe."""
+
+    variables: list[keras.Variable]
+    rate: float = 1.0
 
 
 class Method(keras.Model):
@@ -36,19 +45,27 @@ class Method(keras.Model):
     Args:
         backbone: a Functional model, float images in [0, 1] `[B, H, W, C]` to a dict with "embedding" `[B, D]`.
         options: the validated options; or give them one by one as keywords.
+        examples: number of training examples, which a method with a memory of each must know; their "id" is below it.
 
     Raises:
         OptionsError: an option is unknown or out of range.
     """
 
     options: Options
+    asks_held_out = True  # whether the pretext can be asked about examples that it was not trained on
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         keras.saving.register_keras_serializable(package=cls.__module__.partition(".")[0])(cls)
 
     def __init__(
-        self, backbone: keras.Model, options: Options | None = None, *, name: str | None = None, **values: Any
+        self,
+        backbone: keras.Model,
+        options: Options | None = None,
+        *,
+        examples: int | None = None,
+        name: str | None = None,
+        **values: Any,
     ):
         super().__init__(name=name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower())
         del self.loss  # Keras keeps the loss= argument of compile() under the name of our method
@@ -61,6 +78,9 @@ class Method(keras.Model):
                 ) from None
         self.backbone = backbone
         self.options = options
+        self.examples = examples
+        self.optimizers: dict[str, keras.optimizers.Optimizer] = {}
+        self.total_steps: int | None = None
         self.clip_norm: float | None = None
         self.clip_tensor_norm: float | None = None
         self.accumulate = 1
@@ -103,6 +123,43 @@ class Method(keras.Model):
         """One step of the paper, in the paper's order. By default: `minimise`."""
         return self.minimise(batch)
 
+    def optimizer_groups(self) -> dict[str, Group]:
+        """Which variables each optimizer updates, the main one first. By default one holds all that are trainable.
+
+        A GAN names two; `compile` makes an optimizer of the recipe's kind for each, `minimise(group=...)` picks one.
+        """
+        return {"main": Group(self.trainable_variables)}
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Called outside the graph when an epoch truly begins, not when a run resumes within one.
+
+        What it computes must follow from the variables and the epoch's number, and be left in variables.
+        """
+
+    @property
+    def encoder(self) -> keras.Model:
+        """The Functional model that goes downstream: evaluated, saved and exported. By default the backbone."""
+        return self.backbone
+
+    def chance(self) -> dict[str, float]:
+        """What figures that `loss` logs are worth without learning, e.g. {"loss": log 4, "accuracy": 0.25}."""
+        return {}
+
+    def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
+        """What the trained method makes of a pretext batch, to be drawn: columns by title, a row for each example.
+
+        Args:
+            raw: the examples as they are. batch: what `pretext` made of them.
+
+        Returns:
+            pictures, float `[n, h, w, C]` in [0, 1], or captions, n strings; {} where there is nothing to see.
+        """
+        return {}
+
+    def assess(self, train: Source, test: Source | None) -> dict[str, float]:
+        """Figures of the paper's own protocol, beside the probes that all methods share; called after training."""
+        return {}
+
     # ---- what it calls ----------------------------------------------------------------------------------------------
 
     @property
@@ -119,27 +176,32 @@ class Method(keras.Model):
         """The backbone's embedding `[B, D]` of float images in [0, 1]."""
         return self.backbone(images, training=training)["embedding"]
 
-    def minimise(
-        self,
-        batch: Batch,
-        *,
-        loss: Callable[[Batch], Logs] | None = None,
-        variables: list[keras.Variable] | None = None,
-        optimizer: keras.optimizers.Optimizer | None = None,
-    ) -> Logs:
+    def need_examples(self) -> int:
+        """The number of training examples. Raises OptionsError where it was not given."""
+        if self.examples is None:
+            raise OptionsError([f"{self.name}: remembers every example; give their number, examples=n, on building it"])
+        return self.examples
+
+    def progress(self) -> tf.Tensor:
+        """Share of the training that is done before this step, float32 in [0, 1]; 0 where its end is not known."""
+        if not self.total_steps:
+            return tf.constant(0.0)
+        step = tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.float32)
+        return tf.minimum(1.0, step / self.total_steps)
+
+    def minimise(self, batch: Batch, *, loss: Callable[[Batch], Logs] | None = None, group: str | None = None) -> Logs:
         """One optimizer step on a loss that is a mean over this replica's examples.
 
         Args:
             loss: `batch -> {"loss": scalar, more to log}`; by default `forward` and `loss`.
-            variables: what to update; by default all trainable variables (a teacher's are not).
-            optimizer: by default the compiled one. A GAN calls twice, with two losses, variable lists and optimizers.
+            group: which of `optimizer_groups` to update; by default the first.
 
         Returns:
             logs of this replica, "loss" among them; Keras averages them over the replicas.
         """
         loss = loss or functools.partial(self._named_loss, training=True)
-        variables = self.trainable_variables if variables is None else variables
-        optimizer = optimizer or self.optimizer
+        group = group or next(iter(self.optimizers))
+        variables, optimizer = self.optimizer_groups()[group].variables, self.optimizers[group]
         parts = _split(batch, self.accumulate)
         gradients, logs = self._gradients(parts[0], loss, variables, optimizer)
         for part in parts[1:]:
@@ -160,7 +222,7 @@ class Method(keras.Model):
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """The downstream embedding `[B, D]` of images, uint8 or float in [0, 1], `[B, H, W, C]`."""
-        return self.embed(to_float(images), training=training)
+        return self.encoder(to_float(images), training=training)["embedding"]
 
     def compile(
         self,
@@ -169,15 +231,19 @@ class Method(keras.Model):
         clip_norm: float | None = None,
         clip_tensor_norm: float | None = None,
         accumulate: int = 1,
+        total_steps: int | None = None,
         jit_compile: bool | str = "auto",
         **kwargs: Any,
     ) -> None:
         """Set the optimizer; inside the strategy's scope where there is one.
 
         Args:
+            optimizer: as Keras takes it. Decoupled weight decay spares biases and normalisation. A method with several
+                groups gets one more of the same kind for each.
             clip_norm: largest norm of the whole gradient of the joint batch. clip_tensor_norm: of each tensor's (DINO).
             accumulate: cut each batch in so many parts, one after the other, for one update; saves memory. Losses that
                 compare examples see one part at a time.
+            total_steps: of the whole training, for what changes in its course; `fit` counts them where it can.
             jit_compile: "auto" means XLA on one accelerator only; on the CPU it makes steps several times slower.
 
         Raises:
@@ -187,7 +253,15 @@ class Method(keras.Model):
         if jit_compile == "auto":
             jit_compile = replicas.count() == 1 and bool(tf.config.list_physical_devices("GPU"))
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
-        own = self.optimizer
+        own: keras.optimizers.Optimizer = self.optimizer
+        self.optimizers = {}
+        for number, (name, group) in enumerate(self.optimizer_groups().items()):
+            each = own if number == 0 and group.rate == 1.0 else optimizers.another(own, group.rate)
+            if not each.built:
+                optimizers.without_decay(each, group.variables)
+                each.build(group.variables)
+            self.optimizers[name] = each
+        own = self.optimizer = next(iter(self.optimizers.values()))
         if replicas.count() > 1:
             if own.clipnorm or own.global_clipnorm or own.clipvalue:
                 raise StrategyError(
@@ -198,7 +272,7 @@ class Method(keras.Model):
                     "train.precision: mixed_float16 works on one replica; use mixed_bfloat16 on several"
                 )
         self.clip_norm, self.clip_tensor_norm, self.accumulate = clip_norm, clip_tensor_norm, accumulate
-        own.build(self.trainable_variables)
+        self.total_steps = total_steps
 
     def fit(
         self, x: Any = None, *, batch_size: int | None = None, epochs: int = 1, seed: int = 0, **kwargs: Any
@@ -217,6 +291,8 @@ class Method(keras.Model):
             kwargs.setdefault("steps_per_epoch", source.size // batch_size)
             x = self.stream(source, batch_size=batch_size, seed=seed)
         kwargs.setdefault("shuffle", False)  # the stream is in its order already
+        if self.total_steps is None and kwargs.get("steps_per_epoch"):
+            self.total_steps = epochs * kwargs["steps_per_epoch"]
         kwargs["callbacks"] = [_EpochMeans(), *kwargs.get("callbacks", [])]
         return super().fit(x, epochs=epochs, **kwargs)
 
@@ -270,12 +346,14 @@ class Method(keras.Model):
             "name": self.name,
             "backbone": keras.saving.serialize_keras_object(self.backbone),
             "options": self.options.model_dump(mode="json"),
+            "examples": self.examples,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Self:
         backbone = keras.saving.deserialize_keras_object(config["backbone"], custom_objects=custom_objects)
-        return cls(backbone, cls.options_class()(**config["options"]), name=config["name"])
+        options = cls.options_class()(**config["options"])
+        return cls(backbone, options, examples=config["examples"], name=config["name"])
 
     @classmethod
     def options_class(cls) -> type[Options]:
@@ -332,6 +410,7 @@ class _EpochMeans(keras.callbacks.Callback):
     """Makes the epoch's figures the means over its steps, and stops at the first loss that is not a number."""
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.model.begin_epoch(epoch)
         self.sums: dict[str, float] = {}
         self.steps = 0
 

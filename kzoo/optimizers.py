@@ -154,8 +154,41 @@ def build(settings: "Optimizer", *, batch_size: int, steps_per_epoch: int, epoch
     return Adam(rate, epsilon=1e-8, **betas, **l2, **decoupled)  # "adam" and "adamw" differ in the decay alone
 
 
+@keras.saving.register_keras_serializable("kzoo")
+class Scaled(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule times a factor."""
+
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, factor: float):
+        self.schedule, self.factor = schedule, factor
+
+    def __call__(self, step: Any) -> tf.Tensor:
+        return self.factor * self.schedule(step)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"schedule": keras.optimizers.schedules.serialize(self.schedule), "factor": self.factor}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Scaled":
+        return cls(keras.optimizers.schedules.deserialize(config["schedule"]), config["factor"])
+
+
+def another(optimizer: keras.optimizers.Optimizer, factor: float) -> keras.optimizers.Optimizer:
+    """A new optimizer configured as this one, with its learning rate times a factor. In the strategy's scope."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return keras.optimizers.LossScaleOptimizer(another(optimizer.inner_optimizer, factor))
+    config = optimizer.get_config()
+    rate = config["learning_rate"]
+    if isinstance(rate, dict):
+        rate = Scaled(keras.optimizers.schedules.deserialize(rate), factor)
+        config["learning_rate"] = keras.optimizers.schedules.serialize(rate)
+    else:
+        config["learning_rate"] = factor * rate
+    return type(optimizer).from_config(config)
+
+
 def without_decay(optimizer: keras.optimizers.Optimizer, variables: list[Any]) -> None:
     """Keep decoupled decay off biases and normalisation parameters. Before `optimizer.build`."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     still = [variable for variable in variables if not decays(variable)]
     if optimizer.weight_decay and still:
         optimizer.exclude_from_weight_decay(var_list=still)

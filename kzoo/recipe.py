@@ -130,6 +130,12 @@ class Evaluate(Section):
     )
     linear: LinearProbe | None = Field(default_factory=LinearProbe, description="linear probe; none: left out")
     low_shot: int | None = Field(10, ge=1, description="labels for each class in a second linear probe; none: left out")
+    features: tuple[str, ...] = Field(
+        ("embedding",),
+        min_length=1,
+        description="outputs of the encoder to probe, as its backbone offers them, each beside its untrained self; "
+        "maps are averaged over positions",
+    )
     max_train: int | None = Field(None, ge=2, description="most labelled examples to fit probes on; none: all")
     max_test: int | None = Field(None, ge=1, description="most examples to test on; none: all")
     data: Data | None = Field(
@@ -557,20 +563,27 @@ def _check_split(document: _Document, section: str, spec: DatasetSpec) -> None:
 
 
 def _check_pair(document: _Document, method: MethodSpec, backbone: BackboneSpec) -> None:
-    lacking = [output for output in method.requires if output not in backbone.offers]
+    lacking = _lacking(method, backbone)
     if not lacking:
         return
     fitting = [
         other.name
         for other in registry.backbones()
-        if other.modality == method.modality and set(method.requires) <= set(other.offers)
+        if other.modality == method.modality and not _lacking(method, other)
     ]
     known = ", ".join(fitting[:6]) + ", ..." * (len(fitting) > 6)
+    offered = ", ".join([*backbone.offers, *(["images of any size"] if backbone.any_size else [])])
     document.problem(
         ("backbone", "name"),
-        f"'{backbone.name}' offers {', '.join(backbone.offers)}; method '{method.name}' needs {', '.join(lacking)}; "
+        f"'{backbone.name}' offers {offered}; method '{method.name}' needs {', '.join(lacking)}; "
         + (f"backbones that have it: {known}" if known else "no installed backbone has it"),
     )
+
+
+def _lacking(method: MethodSpec, backbone: BackboneSpec) -> list[str]:
+    """What a method needs and a backbone does not offer."""
+    outputs = [output for output in method.requires if output not in backbone.offers]
+    return outputs + (["images of any size"] if method.any_size and not backbone.any_size else [])
 
 
 def _check_size(document: _Document, backbone: BackboneSpec, data: DatasetSpec | None, options: Mapping) -> None:

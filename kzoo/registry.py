@@ -172,21 +172,23 @@ def resolve(spec: Spec) -> Any:
         ) from error
 
 
-def build_method(name: str, /, backbone: "keras.Model", **options: Any) -> "Method":
+def build_method(name: str, /, backbone: "keras.Model", *, examples: int | None = None, **options: Any) -> "Method":
     """Build a registered method around a backbone.
 
+    examples: number of training examples, for methods that remember each.
     options: the method's own, as `kzoo show NAME` lists them.
     Raises PluginError (no such method, or it cannot be imported) or OptionsError.
     """
     spec = find_method(name)
     checked = validate_options(spec, options)
-    return resolve(spec)(backbone, checked)
+    return resolve(spec)(backbone, checked, examples=examples)
 
 
-def build_backbone(name: str, /, input_shape: tuple[int, int, int], **options: Any) -> "keras.Model":
+def build_backbone(name: str, /, input_shape: tuple[int | None, int | None, int], **options: Any) -> "keras.Model":
     """Build a registered backbone: a Functional `keras.Model`, float [B, *input_shape] in [0, 1] to named outputs.
 
-    input_shape: (height, width, channels). options: the backbone's own, as `kzoo show NAME` lists them.
+    input_shape: (height, width, channels); height and width may be None where its record says `any_size`.
+    options: the backbone's own, as `kzoo show NAME` lists them.
     Raises PluginError (no such backbone, or it cannot be imported) or OptionsError.
     """
     spec = find_backbone(name)

@@ -11,28 +11,31 @@ from rich.console import Console
 
 from kzoo import figures
 from kzoo.data import Source, evaluation_batches, training_stream
-from kzoo.evaluate import EvaluationSettings, Features, compare, embed, evaluate, table
+from kzoo.evaluate import EvaluationSettings, Features, compare, embed, evaluate, pretext_table, table
 from kzoo.export import export_backbone
 from kzoo.files import write_text
-from kzoo.method import Method
+from kzoo.method import Batch, Method
 from kzoo.recipe import Recipe
-from kzoo.runs import Run, build_backbone, input_shape, open_sources, plugin_versions
+from kzoo.runs import Run, build_method, image_shape, open_sources, plugin_versions
 
 _BATCH = 256  # images embedded at once
 _PICTURES = 2000  # test images of which maps and neighbours are drawn
+_HELD_OUT = 2000  # test examples that the pretext is asked about
+
+Sources = tuple[Source, Source | None]
 
 
-def evaluate_run(folder: Path, console: Console) -> dict[str, Any]:
-    """Evaluate a finished run beside the untrained backbone it began with, under the same probes.
+def evaluate_run(folder: Path, console: Console, sources: Sources | None = None) -> dict[str, Any]:
+    """Evaluate a finished run beside the untrained encoder it began with, under the same probes.
 
-    Writes `evaluation.json` and the pictures of the embedding, prints the table, and returns the report.
-    Raises EvaluationError where training has not ended.
+    Writes `evaluation.json` and the pictures of the embedding, prints the tables, and returns the report.
+    sources: those of the recipe, where they are open already. Raises EvaluationError where training has not ended.
     """
     run = Run(Path(folder))
     recipe = run.recipe
-    train, test = open_sources(recipe)
-    backbones = {"trained": run.backbone(train), "untrained": build_backbone(recipe, train)}
-    size = input_shape(recipe, train)[0]
+    train, test = sources or open_sources(recipe)
+    encoders = {"trained": run.encoder(train), "untrained": build_method(recipe, train).encoder}
+    size = image_shape(recipe, train)[0]
     wanted = recipe.evaluate
     settings = EvaluationSettings(
         knn_k=wanted.knn.k if wanted.knn else 0,
@@ -41,31 +44,65 @@ def evaluate_run(folder: Path, console: Console) -> dict[str, Any]:
         low_shot_labels=wanted.low_shot or 0,
         seed=recipe.seed,
     )
-    features: dict[str, tuple[Features, Features]] = {}
-    reports = {}
+    asked: dict[str, Features] = {}  # of the first feature, for the pictures
+    comparisons = {}
     with console.status("") as status:
-        for title, backbone in backbones.items():
-            status.update(f"embedding with the {title} backbone")
-            known = embed(backbone, _batches(train, wanted.max_train, size))
-            asked = embed(backbone, _batches(test, wanted.max_test, size)) if test else known
-            features[title] = known, asked
-            status.update(f"probing the {title} backbone")
-            reports[title] = evaluate(known, asked, settings)
-    report = compare(reports["trained"], reports["untrained"])
+        for feature in wanted.features:
+            reports = {}
+            for title, encoder in encoders.items():
+                status.update(f"embedding with the {title} backbone: {feature}")
+                known = embed(encoder, _batches(train, wanted.max_train, size), feature)
+                held_out = embed(encoder, _batches(test, wanted.max_test, size), feature) if test else known
+                asked.setdefault(title, held_out)
+                status.update(f"probing the {title} backbone: {feature}")
+                reports[title] = evaluate(known, held_out, settings)
+            comparisons[feature] = compare(reports["trained"], reports["untrained"])
+    first, *others = wanted.features
+    report = comparisons[first]
+    report["feature"] = first
     report["data"] = {"train": train.name, "test": test.name if test else None, "held_out": test is not None}
+    report["pretext"] = run.record.get("pretext", {})
+    report["other_features"] = {feature: comparisons[feature] for feature in others}
     write_text(run.evaluation, json.dumps(report, indent=1) + "\n")
-    console.print(table(report))
+    if any(report["pretext"].values()):
+        console.print(pretext_table(report["pretext"]))
+    for feature, comparison in comparisons.items():
+        console.print(table(comparison, f"Trained beside untrained: {feature}" if others else None))
     if test is None:
         console.print("No test split: these figures are of the images the backbone was trained on.", style="yellow")
     with console.status("drawing the embedding"):
-        _picture_embedding(run, {title: pair[1] for title, pair in features.items()}, test or train, size)
+        _picture_embedding(run, asked, test or train, size)
     return report
 
 
-def picture_training(run: Run, method: Method, source: Source) -> None:
-    """Draw what the pretext showed the model, and how the loss fell."""
-    raw, shown = pretext_examples(method, source, run.recipe.seed)
-    figures.views(run.figures / "views.png", raw, shown)
+def pretext_figures(
+    run: Run, method: Method, train: Source, test: Source | None, console: Console
+) -> dict[str, dict[str, float]]:
+    """How well the trained method solves its own task on held-out examples, and what its paper measures besides.
+
+    Returns "held_out", the means over the test split (at most some two thousand examples) in inference mode; "chance",
+    what some of them are worth without learning; and "own", what `Method.assess` answers.
+    """
+    found: dict[str, dict[str, float]] = {"held_out": {}, "chance": method.chance(), "own": {}}
+    with console.status("asking the pretext about held-out examples"):
+        if test is not None and method.asks_held_out:
+            size = min(run.recipe.train.batch_size, test.size)
+            stream = training_stream(test, method.transform, batch_size=size, seed=run.recipe.seed)
+            steps = max(1, min(test.size, _HELD_OUT) // size)
+            step = tf.function(method.test_step)
+            logs = [step(batch) for batch in stream.take(steps)]
+            found["held_out"] = {key: float(np.mean([one[key] for one in logs])) for key in logs[0]}
+        found["own"] = {key: float(value) for key, value in method.assess(train, test).items()}
+    return found
+
+
+def picture_training(run: Run, method: Method, train: Source, test: Source | None) -> None:
+    """Draw what the pretext showed the model, what the model answers on held-out examples, and how the loss fell."""
+    raw, _, shown = pretext_examples(method, train, run.recipe.seed)
+    figures.views(run.figures / "views.png", raw["image"], shown)
+    raw, batch, _ = pretext_examples(method, test or train, run.recipe.seed)
+    if answered := method.answers(raw, batch):
+        figures.answers(run.figures / "answers.png", answered)
     with (run.logs / "metrics.csv").open(newline="") as file:
         rows = [{**row, "epoch": int(row["epoch"]) + 1} for row in csv.DictReader(file)]  # Keras counts from 0
     figures.loss_curve(run.figures / "loss.png", rows)
@@ -73,12 +110,12 @@ def picture_training(run: Run, method: Method, source: Source) -> None:
 
 def pretext_examples(
     method: Method, source: Source, seed: int, count: int = 6
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The first training examples as they are, uint8 `[n, H, W, C]`, and every picture the pretext makes of them."""
+) -> tuple[Batch, Batch, dict[str, np.ndarray]]:
+    """The first examples of training as they are, what the pretext makes of them, and every picture in that."""
     count = min(count, source.size)
 
-    def both(batch: dict[str, tf.Tensor], seeds: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        return batch["image"], method.transform(batch, seeds)
+    def both(batch: Batch, seeds: tf.Tensor) -> tuple[Batch, Batch]:
+        return batch, method.transform(batch, seeds)
 
     raw, ready = next(iter(training_stream(source, both, batch_size=count, seed=seed)))
     shown: dict[str, np.ndarray] = {}
@@ -87,25 +124,29 @@ def pretext_examples(
             several = value.shape[0] // count  # the pretext made so many pictures of each example
             for i in range(several):
                 shown[name if several == 1 else f"{name} {i}"] = value.numpy()[i::several]
-    return raw.numpy(), shown
+    return raw, ready, shown
 
 
-def export_run(folder: Path, formats: list[str], destination: Path | None, console: Console) -> list[Path]:
-    """Export the trained backbone of a run. Returns the folders written.
+def export_run(
+    folder: Path, formats: list[str], destination: Path | None, console: Console, sources: Sources | None = None
+) -> list[Path]:
+    """Export the trained encoder of a run. Returns the folders written.
 
-    formats: of "saved_model". destination: the folder for exports; by default `exports` beside the runs' folder.
+    formats: of "saved_model". destination: the folder for exports; by default `exports` in the run's folder.
+    sources: those of the recipe, where they are open already.
     """
     run = Run(Path(folder))
     recipe = run.recipe
-    source, _ = open_sources(recipe)
+    source, _ = sources or open_sources(recipe)
     written = []
     for format_name in formats:
         assert format_name == "saved_model", format_name  # the recipe and the command line check
         with console.status("exporting"):
             path = export_backbone(
-                run.backbone(source),
+                run.encoder(source),
                 destination or run.folder / "exports",
                 name=recipe.name,
+                size=image_shape(recipe, source)[:2],
                 metadata=_facts(recipe, source),
             )
         console.print(

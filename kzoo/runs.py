@@ -72,17 +72,17 @@ class Run:
         """Add entries to `kzoo.json`."""
         write_text(self.folder / "kzoo.json", json.dumps({**self.record, **entries}, indent=1) + "\n")
 
-    def save_backbone(self, backbone: keras.Model) -> None:
+    def save_encoder(self, encoder: keras.Model) -> None:
         with replacing(self.weights) as scratch:
-            backbone.save_weights(scratch)
+            encoder.save_weights(scratch)
 
-    def backbone(self, source: Source) -> keras.Model:
-        """The trained backbone, rebuilt from the recipe. Raises EvaluationError where training has not ended."""
+    def encoder(self, source: Source) -> keras.Model:
+        """The trained encoder, rebuilt from the recipe. Raises EvaluationError where training has not ended."""
         if not self.weights.exists():
             raise EvaluationError(f"{self.folder}: no trained backbone; finish it with `kzoo train --resume`")
-        backbone = build_backbone(self.recipe, source)
-        backbone.load_weights(self.weights)
-        return backbone
+        encoder = build_method(self.recipe, source).encoder
+        encoder.load_weights(self.weights)
+        return encoder
 
 
 def open_data(data: Data, split: str | None = None) -> Source:
@@ -104,8 +104,8 @@ def open_sources(recipe: Recipe) -> tuple[Source, Source | None]:
         return train, None  # a folder or a tfds builder without a test split: nothing is held out
 
 
-def input_shape(recipe: Recipe, source: Source) -> tuple[int, int, int]:
-    """(H, W, C) of what the backbone takes: the method's `size` where it sets one, else the dataset's images."""
+def image_shape(recipe: Recipe, source: Source) -> tuple[int, int, int]:
+    """(H, W, C) of what goes downstream: the method's `size` where it sets one, else that of the dataset's images."""
     height, width, channels = source.image_shape
     size = recipe.method.options.get("size")
     if size is None and height != width:
@@ -116,13 +116,16 @@ def input_shape(recipe: Recipe, source: Source) -> tuple[int, int, int]:
 def build_backbone(recipe: Recipe, source: Source) -> keras.Model:
     """The backbone as training starts with it: the same recipe gives the same initial weights."""
     keras.utils.set_random_seed(recipe.seed)
-    return registry.build_backbone(recipe.backbone.name, input_shape(recipe, source), **recipe.backbone.options)
+    shape: tuple[int | None, int | None, int] = image_shape(recipe, source)
+    if registry.find_method(recipe.method.name).any_size:
+        shape = (None, None, shape[-1])
+    return registry.build_backbone(recipe.backbone.name, shape, **recipe.backbone.options)
 
 
 def build_method(recipe: Recipe, source: Source) -> Method:
     """Backbone and method of a recipe, built; call it inside the strategy's scope."""
     backbone = build_backbone(recipe, source)
-    return registry.build_method(recipe.method.name, backbone, **recipe.method.options)
+    return registry.build_method(recipe.method.name, backbone, examples=source.size, **recipe.method.options)
 
 
 def versions() -> dict[str, str]:

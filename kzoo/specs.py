@@ -3,7 +3,9 @@
 A record names its code as `"module:attribute"`; the registry imports it on first use. Fields are only ever added.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from kzoo.options import Options
 
@@ -12,13 +14,15 @@ from kzoo.options import Options
 class MethodSpec:
     """A self-supervised method.
 
-    name: how recipes name it, `lower_snake_case`.
+    name: how recipes name it, `lower_snake_case`; a backbone taken from another library, `library/name`.
     target: `"module:Class"`, a subclass of `kzoo.Method`.
     options: the Options class, light to import.
     family: how `kzoo list` groups it, e.g. "contrastive".
     modality: "image", "text", "video" or "stereo"; datasets and backbones of another are refused.
     requires: outputs the backbone must offer, e.g. ("embedding",) or ("map",).
     channels: numbers of image channels it can learn from; () means any.
+    any_size: it shows the backbone parts of images and downstream uses whole ones: the backbone must take any size.
+    check_options: options that make it small enough for the conformance suite (`kzoo check`).
     summary: one line. paper: authors, year, identifier.
     """
 
@@ -31,6 +35,8 @@ class MethodSpec:
     modality: str = "image"
     requires: tuple[str, ...] = ("embedding",)
     channels: tuple[int, ...] = ()
+    any_size: bool = False
+    check_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +47,8 @@ class BackboneSpec:
     maps float images in [0, 1], `[B, *input_shape]`, to a dict of the outputs named in `offers`.
     offers: "embedding" always; "map" for the last feature map, "map_1", "map_2", ... for earlier ones; "tokens".
     min_size: the smallest image side in pixels that it accepts.
+    any_size: it can be built with height and width None, and one model then takes images of any size.
+    check_options: options that make it small enough for the conformance suite (`kzoo check`).
     """
 
     name: str
@@ -52,6 +60,8 @@ class BackboneSpec:
     modality: str = "image"
     offers: tuple[str, ...] = ("embedding",)
     min_size: int = 8
+    any_size: bool = False
+    check_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from kzoo.errors import CheckpointError, TrainingError
 from kzoo.method import Method
 from kzoo.plugins import load_plugins
 from kzoo.recipe import Recipe, recipe_hash
-from kzoo.report import evaluate_run, export_run, picture_training
+from kzoo.report import evaluate_run, export_run, picture_training, pretext_figures
 from kzoo.runs import Run, build_method, open_sources, plugin_versions
 
 
@@ -31,7 +31,7 @@ def train(recipe: Recipe, run_dir: Path | None, resume: bool, console: Console) 
     if (run.folder / "recipe.yaml").exists() and not resume:
         raise CheckpointError(f"{run.folder}: holds a run already; add --resume, or another --run-dir")
     strategy = devices.make_strategy(recipe.train.strategy, recipe.train.devices, recipe.train.batch_size)
-    source, _ = open_sources(recipe)
+    source, test = sources = open_sources(recipe)
     steps = recipe.train.steps_per_epoch or source.size // recipe.train.batch_size
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.train.precision)
@@ -49,11 +49,12 @@ def train(recipe: Recipe, run_dir: Path | None, resume: bool, console: Console) 
     began = time.monotonic()
     if start < recipe.train.epochs * steps:
         _fit(run, recipe, method, source, steps, start, identity, console)
-    run.save_backbone(method.backbone)
+    run.save_encoder(method.encoder)
     run.note(status="trained", seconds=round(time.monotonic() - began, 1))
-    picture_training(run, method, source)
-    evaluate_run(run.folder, console)
-    export_run(run.folder, list(recipe.export.formats), None, console)
+    picture_training(run, method, source, test)
+    run.note(pretext=pretext_figures(run, method, source, test, console))
+    evaluate_run(run.folder, console, sources)
+    export_run(run.folder, list(recipe.export.formats), None, console, sources)
     run.note(status="finished")
     console.print(f"\nEverything is in [bold]{run.folder}[/bold]")
     return run
@@ -65,12 +66,12 @@ def compile_method(method: Method, recipe: Recipe, steps_per_epoch: int) -> None
     optimizer = optimizers.build(
         recipe.optimizer, batch_size=settings.batch_size, steps_per_epoch=steps_per_epoch, epochs=settings.epochs
     )
-    optimizers.without_decay(optimizer, method.trainable_variables)
     method.compile(
         optimizer,
         clip_norm=recipe.optimizer.clip_norm,
         clip_tensor_norm=recipe.optimizer.clip_tensor_norm,
         accumulate=settings.accumulate,
+        total_steps=settings.epochs * steps_per_epoch,
         jit_compile=settings.jit_compile,
     )
 
@@ -124,7 +125,7 @@ def _resume(run: Run, method: Method, identity: str) -> int:
 
 def _state(method: Method) -> list[Any]:
     """Every variable that the next step depends on."""
-    return [*method.variables, *method.optimizer.variables]
+    return [*method.variables, *(slot for optimizer in method.optimizers.values() for slot in optimizer.variables)]
 
 
 def _forget_after(log: Path, epoch: int) -> None:

@@ -78,7 +78,7 @@ def test_the_export_answers_as_the_trained_backbone(finished):
     from kzoo.runs import Run, open_sources
 
     source, _ = open_sources(recipe())
-    expected = Run(folder).backbone(source)(image / np.float32(255), training=False)["embedding"]
+    expected = Run(folder).encoder(source)(image / np.float32(255), training=False)["embedding"]
     np.testing.assert_allclose(embedding, expected, atol=1e-5)
 
 

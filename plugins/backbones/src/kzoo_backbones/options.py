@@ -34,6 +34,16 @@ class SmallResNetOptions(BackboneOptions):
         False,
         description="start each residual branch at zero (its last normalisation's scale), so a block is the identity",
     )
+    norm: Literal["batch", "layer", "none"] = Field(
+        "batch",
+        description="normalisation: batch; layer, over all units of a layer, example by example; none: biases instead",
+    )
+
+    @model_validator(mode="after")
+    def _scale_to_start_at_zero(self) -> Self:
+        if self.zero_init_residual and self.norm == "none":
+            raise ValueError("zero_init_residual needs the scale of a normalisation; give norm: batch or layer")
+        return self
 
 
 class ResNetOptions(SmallResNetOptions):

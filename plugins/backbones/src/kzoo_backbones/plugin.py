@@ -31,6 +31,7 @@ def kzoo_backbones() -> Iterator[BackboneSpec]:
             summary=summary,
             paper=RESNET_PAPER,
             offers=("embedding", "map", "map_1", "map_2", "map_3"),
+            any_size=True,
         )
     yield BackboneSpec(
         name="small_resnet",
@@ -40,6 +41,7 @@ def kzoo_backbones() -> Iterator[BackboneSpec]:
         summary="three residual blocks, 128-wide embedding, 0.3 M parameters: trains on a CPU",
         paper=RESNET_PAPER,
         offers=("embedding", "map", "map_1", "map_2"),
+        any_size=True,
     )
     yield BackboneSpec(
         name="convnet4",
@@ -50,6 +52,7 @@ def kzoo_backbones() -> Iterator[BackboneSpec]:
         paper="Vinyals et al. 2016, arXiv:1606.04080",
         offers=("embedding", "map", "map_1", "map_2", "map_3"),
         min_size=16,
+        any_size=True,
     )
     for name, options, summary, min_size in (
         ("vit_tiny", VisionTransformerTinyOptions, "ViT-Ti on patches of 4, 192 wide, 5.3 M parameters", 4),

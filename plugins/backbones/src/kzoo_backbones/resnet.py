@@ -17,44 +17,71 @@ from kzoo_backbones.inputs import normalised_input
 from kzoo_backbones.options import ResNetOptions, SmallResNetOptions
 
 InputShape = tuple[int | None, int | None, int]
-Block = Callable[[keras.KerasTensor, int, int, bool, str], keras.KerasTensor]
+Block = Callable[[keras.KerasTensor, int, int, SmallResNetOptions, str], keras.KerasTensor]
 
 
-def _convolution(x: keras.KerasTensor, filters: int, size: int, stride: int, name: str) -> keras.KerasTensor:
+def _convolution(
+    x: keras.KerasTensor, filters: int, size: int, stride: int, name: str, *, use_bias: bool = False
+) -> keras.KerasTensor:
     padding = "same"
     if size > 1 and stride > 1:  # here "same" pads unevenly; published networks put size // 2 on each side
         x, padding = layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x), "valid"
-    return layers.Conv2D(filters, size, stride, padding, use_bias=False, kernel_initializer="he_normal", name=name)(x)
+    return layers.Conv2D(
+        filters, size, stride, padding, use_bias=use_bias, kernel_initializer="he_normal", name=name
+    )(x)
+
+
+def _norm(norm: str, gamma: str, name: str) -> keras.layers.Layer:
+    if norm == "layer":  # over all units of a layer, as Ba et al. 2016 have it: one group of Wu and He 2018
+        return layers.GroupNormalization(groups=1, epsilon=1e-5, gamma_initializer=gamma, name=name)
+    return BatchNormalization(gamma_initializer=gamma, name=name)
 
 
 def _convolution_norm(
-    x: keras.KerasTensor, filters: int, size: int, stride: int, name: str, *, relu: bool = True, gamma: str = "ones"
+    x: keras.KerasTensor,
+    filters: int,
+    size: int,
+    stride: int,
+    options: SmallResNetOptions,
+    name: str,
+    *,
+    relu: bool = True,
+    last: bool = False,
 ) -> keras.KerasTensor:
-    x = _convolution(x, filters, size, stride, f"{name}_conv")
-    x = BatchNormalization(gamma_initializer=gamma, name=f"{name}_norm")(x)
+    """last: of a residual branch, which may have to start at zero."""
+    if options.norm == "none":
+        x = _convolution(x, filters, size, stride, f"{name}_conv", use_bias=True)
+    else:
+        x = _convolution(x, filters, size, stride, f"{name}_conv")
+        gamma = "zeros" if last and options.zero_init_residual else "ones"
+        x = _norm(options.norm, gamma, f"{name}_norm")(x)
     return layers.ReLU(name=f"{name}_relu")(x) if relu else x
 
 
-def _add_shortcut(x: keras.KerasTensor, residual: keras.KerasTensor, stride: int, name: str) -> keras.KerasTensor:
+def _add_shortcut(
+    x: keras.KerasTensor, residual: keras.KerasTensor, stride: int, options: SmallResNetOptions, name: str
+) -> keras.KerasTensor:
     filters = residual.shape[-1]
     if stride > 1 or x.shape[-1] != filters:
-        x = _convolution_norm(x, filters, 1, stride, f"{name}_shortcut", relu=False)
+        x = _convolution_norm(x, filters, 1, stride, options, f"{name}_shortcut", relu=False)
     return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, residual]))
 
 
-def _basic_block(x: keras.KerasTensor, filters: int, stride: int, zero_init: bool, name: str) -> keras.KerasTensor:
-    residual = _convolution_norm(x, filters, 3, stride, f"{name}_1")
-    gamma = "zeros" if zero_init else "ones"
-    residual = _convolution_norm(residual, filters, 3, 1, f"{name}_2", relu=False, gamma=gamma)
-    return _add_shortcut(x, residual, stride, name)
+def _basic_block(
+    x: keras.KerasTensor, filters: int, stride: int, options: SmallResNetOptions, name: str
+) -> keras.KerasTensor:
+    residual = _convolution_norm(x, filters, 3, stride, options, f"{name}_1")
+    residual = _convolution_norm(residual, filters, 3, 1, options, f"{name}_2", relu=False, last=True)
+    return _add_shortcut(x, residual, stride, options, name)
 
 
-def _bottleneck(x: keras.KerasTensor, filters: int, stride: int, zero_init: bool, name: str) -> keras.KerasTensor:
-    residual = _convolution_norm(x, filters, 1, 1, f"{name}_1")
-    residual = _convolution_norm(residual, filters, 3, stride, f"{name}_2")
-    gamma = "zeros" if zero_init else "ones"
-    residual = _convolution_norm(residual, 4 * filters, 1, 1, f"{name}_3", relu=False, gamma=gamma)
-    return _add_shortcut(x, residual, stride, name)
+def _bottleneck(
+    x: keras.KerasTensor, filters: int, stride: int, options: SmallResNetOptions, name: str
+) -> keras.KerasTensor:
+    residual = _convolution_norm(x, filters, 1, 1, options, f"{name}_1")
+    residual = _convolution_norm(residual, filters, 3, stride, options, f"{name}_2")
+    residual = _convolution_norm(residual, 4 * filters, 1, 1, options, f"{name}_3", relu=False, last=True)
+    return _add_shortcut(x, residual, stride, options, name)
 
 
 def _resnet(
@@ -62,18 +89,18 @@ def _resnet(
 ) -> keras.Model:
     inputs, x = normalised_input(input_shape, options)
     if stem == "imagenet":
-        x = _convolution_norm(x, options.width, 7, 2, "stem")
+        x = _convolution_norm(x, options.width, 7, 2, options, "stem")
         x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)  # zeros, and not -inf, are right after a ReLU
         x = layers.MaxPooling2D(3, 2, name="stem_pool")(x)
     else:
-        x = _convolution_norm(x, options.width, 3, 1, "stem")
+        x = _convolution_norm(x, options.width, 3, 1, options, "stem")
 
     maps = []
     for stage, depth in enumerate(depths):
         for index in range(depth):
             stride = 2 if stage > 0 and index == 0 else 1
             label = f"stage_{stage + 1}_block_{index + 1}"
-            x = block(x, options.width * 2**stage, stride, options.zero_init_residual, label)
+            x = block(x, options.width * 2**stage, stride, options, label)
         maps.append(x)
 
     outputs = {"embedding": layers.GlobalAveragePooling2D(name="embedding")(x), "map": x}
