@@ -253,7 +253,7 @@ class Method(keras.Model):
         if jit_compile == "auto":
             jit_compile = replicas.count() == 1 and bool(tf.config.list_physical_devices("GPU"))
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
-        own: keras.optimizers.Optimizer = self.optimizer
+        own: keras.optimizers.Optimizer = self.optimizer  # type: ignore[has-type]
         self.optimizers = {}
         for number, (name, group) in enumerate(self.optimizer_groups().items()):
             each = own if number == 0 and group.rate == 1.0 else optimizers.another(own, group.rate)
