@@ -147,6 +147,34 @@ def test_zero_init_residual_makes_blocks_the_identity():
     assert not np.allclose(plain(x)["map_1"], keras.Model(plain.inputs, plain.get_layer("stem_relu").output)([x]))
 
 
+class TestNorm:
+    def test_layer_normalisation_sees_one_example(self):
+        """In training, the rest of the batch changes an example's features only under batch normalisation."""
+        x = images(4, 16, 16, 3)
+        moved = {}
+        for norm in ("batch", "layer", "none"):
+            model = small_resnet((None, None, 3), SmallResNetOptions(width=4, norm=norm))
+            whole, part = (model(some, training=True)["embedding"] for some in (x, x[:2]))
+            moved[norm] = float(np.abs(whole[:2] - part).max())
+        assert moved["batch"] > 1e-3
+        assert moved["layer"] < 1e-5
+        assert moved["none"] < 1e-5
+
+    def test_layer_normalisation_is_over_all_units_of_a_layer(self):
+        model = small_resnet((8, 8, 3), SmallResNetOptions(width=4, norm="layer"))
+        normalised = np.array(keras.Model(model.inputs, model.get_layer("stem_norm").output)([images(3, 8, 8, 3)]))
+        np.testing.assert_allclose(normalised.mean(axis=(1, 2, 3)), np.zeros(3), atol=1e-5)
+        np.testing.assert_allclose(normalised.std(axis=(1, 2, 3)), np.ones(3), atol=1e-3)
+
+    def test_none_has_biases_instead(self):
+        model = small_resnet((8, 8, 3), SmallResNetOptions(width=4, norm="none"))
+        kinds = {type(layer).__name__ for layer in model.layers}
+        assert not kinds & {"BatchNormalization", "GroupNormalization"}
+        assert all(layer.use_bias for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
+        with pytest.raises(ValidationError, match="zero_init_residual needs the scale of a normalisation"):
+            SmallResNetOptions(norm="none", zero_init_residual=True)
+
+
 def test_normalisation_is_inside():
     x = images(2, 16, 16, 2)
     mean, std = np.array([0.2, 0.6], "float32"), np.array([0.5, 0.25], "float32")

@@ -26,9 +26,9 @@ def _convolution(
     padding = "same"
     if size > 1 and stride > 1:  # here "same" pads unevenly; published networks put size // 2 on each side
         x, padding = layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x), "valid"
-    return layers.Conv2D(
-        filters, size, stride, padding, use_bias=use_bias, kernel_initializer="he_normal", name=name
-    )(x)
+    return layers.Conv2D(filters, size, stride, padding, use_bias=use_bias, kernel_initializer="he_normal", name=name)(
+        x
+    )
 
 
 def _norm(norm: str, gamma: str, name: str) -> keras.layers.Layer:
