@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import kzoo
-from kzoo.errors import KzooError
+from kzoo.errors import KzooError, PluginError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,12 +70,22 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
         except Exception as error:
             if kwargs["debug"]:
                 traceback.print_exc()
+                _print_plugins_own(error)
             for line in _told(error):
                 typer.secho(line, err=True, fg="red" if line.startswith("error: ") else None)
             raise typer.Exit(getattr(error, "exit_code", 1)) from None
 
     app.command(function.__name__.rstrip("_"))(guarded)
     return guarded
+
+
+def _print_plugins_own(error: Exception) -> None:
+    """The tracebacks of the broken plugins, where a plugin is missing or broken: they were loaded long before."""
+    if isinstance(error, PluginError):
+        from kzoo.plugins import load_plugins
+
+        for record in load_plugins().broken:
+            typer.echo(f"\n{record.title}:\n{record.traceback}", err=True)
 
 
 def _told(error: Exception) -> list[str]:

@@ -27,7 +27,7 @@ _COLUMNS = {
     "methods": ("name", "family", "needs", "summary"),
     "backbones": ("name", "offers", "summary"),
     "datasets": ("name", "splits", "images", "classes", "summary"),
-    "plugins": ("name", "distribution", "status", "what is wrong; what to do"),
+    "plugins": ("name", "distribution", "version", "status"),
 }
 _COLOURS = {"ok": "green", "broken": "red", "disabled": "yellow"}
 
@@ -85,7 +85,7 @@ def left_out(kinds: list[str]) -> Iterator[str]:
         names = ", ".join(record.name for record in broken)
         yield f"broken: {names}; `kzoo list plugins` says what is wrong and what to do"
     for kind in ("method", "backbone", "dataset"):
-        for name, plugins in registry.conflicts(kind).items() if f"{kind}s" in kinds else ():
+        for name, plugins in registry.conflicts(kind).items() if {f"{kind}s", "plugins"} & set(kinds) else ():
             yield f"left out: {registry.ambiguous(kind, name, plugins)}"
 
 
@@ -99,6 +99,12 @@ def print_list(console: Console, kinds: str, rows: list[dict[str, Any]], pattern
         cells = _plugin_cells(row) if kinds == "plugins" else _cells(row)
         table.add_row(*(cells[column] for column in _COLUMNS[kinds]))
     console.print(table)
+    for row in rows:
+        if row.get("status") == "broken":
+            origin = f"{row['distribution']} {row['version']}".strip()
+            console.print(f"\n[bold]{row['name']}[/] ({escape(origin or 'not installed')})")
+            console.print(f"  what is wrong: {escape(row['problem'])}", soft_wrap=True)
+            console.print(f"  what to do:    {escape(row['remedy'])}", soft_wrap=True)
 
 
 def print_spec(console: Console, spec: Spec) -> None:
@@ -211,9 +217,9 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
 def _plugin_cells(row: dict[str, Any]) -> dict[str, str]:
     return {
         "name": escape(row["name"]),
-        "distribution": f"{row['distribution']} {row['version']}".strip(),
-        "status": coloured(row["status"]),
-        "what is wrong; what to do": escape("\n".join(filter(None, (row["problem"], row["remedy"])))),
+        "distribution": row["distribution"],
+        "version": row["version"],
+        "status": coloured(row["status"]) + f", {row['problem']}" * row["disabled"],
     }
 
 

@@ -2,6 +2,7 @@
 
 pluggy's own entry-point loader stops at the first plugin that fails and drops a second one of the same name without a
 word. Here each plugin gets a plugin manager of its own: pluggy checks its hooks, and whatever goes wrong stays with it.
+What its records point to is looked for too, but not imported: a method brings TensorFlow.
 
 Switches, read from the environment; a plugin is named by its entry point or by its distribution:
 `KZOO_PLUGINS=""` loads none, `KZOO_PLUGINS=a,b` only these, `KZOO_DISABLE_PLUGINS=c` all but this.
@@ -9,9 +10,12 @@ Switches, read from the environment; a plugin is named by its entry point or by 
 
 import os
 import re
+import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +24,7 @@ from typing import Any, Generic, Literal, TypeVar
 import pluggy
 
 import kzoo
-from kzoo import hookspecs
+from kzoo import hookspecs, locate
 from kzoo.options import Options
 from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, Spec
 
@@ -119,9 +123,9 @@ class Plugins:
 
 
 class _Refused(Exception):
-    """A plugin that cannot be used, with what its user can do about it."""
+    """A plugin that cannot be used, with what its user can do about it where that is not the usual."""
 
-    def __init__(self, problem: str, remedy: str):
+    def __init__(self, problem: str, remedy: str = ""):
         super().__init__(problem)
         self.remedy = remedy
 
@@ -129,8 +133,10 @@ class _Refused(Exception):
 @cache
 def load_plugins() -> Plugins:
     """Load every installed plugin that the switches allow. Never raises; `load_plugins.cache_clear()` forgets."""
-    entries = [(_record(entry), entry) for entry in metadata.entry_points(group=hookspecs.GROUP)]
-    entries.sort(key=lambda pair: (pair[0].name, pair[0].distribution))
+    found, unreadable = _entry_points()
+    entries = sorted(
+        ((_record(entry), entry) for entry in found), key=lambda pair: (pair[0].name, pair[0].distribution)
+    )
     records: list[PluginRecord] = []
     provided: dict[Kind, list[Provided]] = {kind: [] for kind in _HOOKS}
     managers: dict[str, pluggy.PluginManager] = {}
@@ -141,8 +147,9 @@ def load_plugins() -> Plugins:
         try:
             _refuse_repeated(record, [other for other in records if not other.disabled])
             _refuse_other_version(entry)
-            manager = _register(entry)
-            specs = {kind: list(_specs(manager, kind)) for kind in _HOOKS}
+            with redirect_stdout(sys.stderr):  # what a plugin prints must not mix with the answer of `kzoo list --json`
+                manager = _register(entry)
+                specs = {kind: list(_specs(manager, kind)) for kind in _HOOKS}
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin may call sys.exit() or raise anything: it stops only itself
@@ -152,6 +159,7 @@ def load_plugins() -> Plugins:
         managers[record.name] = manager
         for kind, yielded in specs.items():
             provided[kind] += [Provided(spec, record) for spec in yielded]
+    records += unreadable
     records += _not_installed(records)
     by_name = {kind: tuple(sorted(items, key=lambda item: item.spec.name)) for kind, items in provided.items()}
     return Plugins(tuple(records), by_name, managers)
@@ -163,6 +171,32 @@ def describe(error: BaseException) -> str:
         return str(error)
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _entry_points() -> tuple[list[metadata.EntryPoint], list[PluginRecord]]:
+    """The entry points of the group, and a record for each distribution of ours whose list of them cannot be read.
+
+    One such list, of any package, makes `importlib.metadata.entry_points` raise; then each is read by itself.
+    """
+    try:
+        return list(metadata.entry_points(group=hookspecs.GROUP)), []
+    except Exception:
+        pass
+    seen: set[str] = set()
+    entries: list[metadata.EntryPoint] = []
+    unreadable = []
+    for dist in metadata.distributions():
+        if dist.name in seen:  # hidden by the one earlier on the path
+            continue
+        seen.add(dist.name)
+        try:
+            entries += dist.entry_points.select(group=hookspecs.GROUP)
+        except Exception as error:
+            if f"[{hookspecs.GROUP}]" in (dist.read_text("entry_points.txt") or ""):
+                record = PluginRecord(name=dist.name, distribution=dist.name, version=dist.version, module="")
+                problem = f"its entry_points.txt cannot be read: {describe(error)}"
+                unreadable.append(_failed(record, problem, f"pip install --force-reinstall {dist.name}"))
+    return entries, unreadable
 
 
 def _record(entry: metadata.EntryPoint) -> PluginRecord:
@@ -177,11 +211,13 @@ def _record(entry: metadata.EntryPoint) -> PluginRecord:
 
 def _failed(record: PluginRecord, problem: str, remedy: str = "") -> PluginRecord:
     """The record of a plugin whose exception is being handled."""
-    switch = f"switch it off with KZOO_DISABLE_PLUGINS={record.name}"
-    reinstall = f"pip install --upgrade {record.distribution}, or " if record.distribution else ""
-    return replace(
-        record, ok=False, problem=problem, remedy=remedy or reinstall + switch, traceback=traceback.format_exc()
-    )
+    upgrade = f"pip install --upgrade {record.distribution}, or " if record.distribution else ""
+    remedy = remedy or upgrade + _disable(record.name)
+    return replace(record, ok=False, problem=problem, remedy=remedy, traceback=traceback.format_exc())
+
+
+def _disable(name: str) -> str:
+    return f"switch it off with KZOO_DISABLE_PLUGINS={name}"
 
 
 def _names(variable: str) -> list[str] | None:
@@ -246,8 +282,23 @@ def _register(entry: metadata.EntryPoint) -> pluggy.PluginManager:
     """Import the plugin and let pluggy check its hooks."""
     manager = pluggy.PluginManager(hookspecs.GROUP)
     manager.add_hookspecs(hookspecs)
-    manager.register(entry.load(), name=entry.name)
-    manager.check_pending()  # a hook that kzoo does not know is a misspelt hook, or one of a newer kzoo
+    known = list(vars(manager.hook))
+    plugin = entry.load()
+    manager.register(plugin, name=entry.name)
+    callers = manager.get_hookcallers(plugin) or []
+    for caller in callers:
+        if not caller.has_spec() and not all(hook.optionalhook for hook in caller.get_hookimpls()):
+            near = get_close_matches(caller.name, known, n=1)
+            raise _Refused(
+                f"declares the hook '{caller.name}', which kzoo {kzoo.__version__} does not know"
+                + (f"; did it mean '{near[0]}'?" if near else ""),
+                f"pip install --upgrade kzoo {entry.dist.name if entry.dist else ''}, or {_disable(entry.name)}",
+            )
+    declared = {caller.name for caller in callers}
+    unmarked = [name for name in known if callable(getattr(plugin, name, None)) and name not in declared]
+    if unmarked or not declared:
+        what = f"{unmarked[0]} is not marked with @kzoo.hookimpl" if unmarked else f"'{entry.value}' has no hook"
+        raise _Refused(what, f"ask its author to mark each hook with @kzoo.hookimpl, or {_disable(entry.name)}")
     return manager
 
 
@@ -265,6 +316,8 @@ def _specs(manager: pluggy.PluginManager, kind: Kind) -> Iterator[Spec]:
                 raise ValueError(
                     f"{hook}: target of '{spec.name}' is {_short(spec.target)}; expected 'module:attribute'"
                 )
+            if gone := locate.missing(spec.target):
+                raise _Refused(f"{kind} '{spec.name}' points to '{spec.target}', and there is no {gone}")
             if not (isinstance(spec.options, type) and issubclass(spec.options, Options)):
                 raise TypeError(
                     f"{hook}: options of '{spec.name}' is {_short(spec.options)}; expected a subclass of kzoo.Options"

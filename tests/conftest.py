@@ -11,7 +11,7 @@ import pytest
 from pydantic import Field
 
 import kzoo
-from kzoo import BackboneSpec, DatasetSpec, ImageOptions, MethodSpec, Options, hookspecs, plugins
+from kzoo import BackboneSpec, DatasetSpec, ImageOptions, MethodSpec, Options, hookspecs, locate, plugins
 
 
 class FakeEntry:
@@ -46,7 +46,11 @@ def fake() -> Callable[..., FakeEntry]:
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., plugins.Plugins]]:
-    """install(*entries): from now on these are all the plugins there are; answers what loading them gives."""
+    """install(*entries): from now on these are all the plugins there are; answers what loading them gives.
+
+    Their records point to code that does not exist.
+    """
+    monkeypatch.setattr(locate, "missing", lambda target: "")
     monkeypatch.delenv("KZOO_PLUGINS", raising=False)
     monkeypatch.delenv("KZOO_DISABLE_PLUGINS", raising=False)
     real = metadata.entry_points
@@ -126,21 +130,28 @@ def zoo(stub, install) -> plugins.Plugins:
 
 
 @pytest.fixture
-def distribution(tmp_path: Path) -> Callable[[str, str], dict[str, str]]:
+def distribution(tmp_path: Path) -> Callable[..., dict[str, str]]:
     """distribution(name, source): a real distribution with the plugin `name`, found by a process with this environment.
 
-    No other plugin than those written so is loaded there.
+    requires: its Requires-Dist. entry_points: of its entry_points.txt, where not the usual. No other plugin than those
+    written so is loaded there.
     """
     names = []
 
-    def write(name: str, source: str) -> dict[str, str]:
-        names.append(name)
+    def write(name: str, source: str, *, requires: str = "kzoo>=0.1", entry_points: str = "") -> dict[str, str]:
+        names.append(f"kzoo-{name}")
         (tmp_path / f"kzoo_{name}.py").write_text(source)
         info = tmp_path / f"kzoo_{name}-3.4.dist-info"
         info.mkdir()
-        metadata_lines = ("Metadata-Version: 2.1", f"Name: kzoo-{name}", "Version: 3.4", "Requires-Dist: kzoo>=0.1", "")
+        metadata_lines = (
+            "Metadata-Version: 2.1",
+            f"Name: kzoo-{name}",
+            "Version: 3.4",
+            f"Requires-Dist: {requires}",
+            "",
+        )
         (info / "METADATA").write_text("\n".join(metadata_lines))
-        (info / "entry_points.txt").write_text(f"[kzoo]\n{name} = kzoo_{name}\n")
+        (info / "entry_points.txt").write_text(entry_points or f"[kzoo]\n{name} = kzoo_{name}\n")
         path = os.pathsep.join([str(tmp_path), str(Path(kzoo.__file__).parents[1])])
         return {**os.environ, "PYTHONPATH": path, "KZOO_PLUGINS": ",".join(names)}
 

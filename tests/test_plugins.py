@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +18,8 @@ from kzoo import MethodSpec, Options, hookimpl
 @hookimpl
 def kzoo_methods():
     yield MethodSpec(name="meow", target="kzoo_meow:Meow", options=Options, family="cats", summary="", paper="")
+
+class Meow: ...
 """
 
 
@@ -52,6 +55,15 @@ class UnknownHook:
         return []
 
 
+class Unmarked:
+    def kzoo_methods(self):
+        return []
+
+    @hookimpl
+    def kzoo_backbones(self):
+        return []
+
+
 class UnknownArgument:
     @hookimpl
     def kzoo_methods(self, colour):
@@ -67,7 +79,12 @@ BROKEN = {
         "needs kzoo>=9.1, this is kzoo 0.1.0",
     ),
     "requirement": ({"requires": ("kzoo>=>1",)}, "InvalidRequirement: "),
-    "hook": ({"load": UnknownHook}, "PluginValidationError: unknown hook 'kzoo_method' in plugin "),
+    "hook": (
+        {"load": UnknownHook},
+        "declares the hook 'kzoo_method', which kzoo 0.1.0 does not know; did it mean 'kzoo_methods'?",
+    ),
+    "no_hook": ({"load": SimpleNamespace}, "'kzoo_no_hook.plugin' has no hook"),
+    "unmarked": ({"load": Unmarked}, "kzoo_methods is not marked with @kzoo.hookimpl"),
     "argument": ({"load": UnknownArgument}, "PluginValidationError: Plugin 'argument' for hook 'kzoo_methods'"),
     "not_a_record": ({"methods": ["simclr"]}, "TypeError: kzoo_methods yielded 'simclr'; expected a kzoo.MethodSpec"),
     "other_record": ({"backbones": [SOUND]}, "TypeError: kzoo_backbones yielded MethodSpec("),
@@ -181,7 +198,7 @@ def test_a_disabled_plugin_is_never_imported(fake, install, monkeypatch):
 
 def test_plugins_are_loaded_once(fake, install):
     loads = []
-    install(fake("once", load=lambda: loads.append(1) or object()))
+    install(fake("once", load=lambda: loads.append(1)))
     load_plugins()
     assert loads == [1]
 

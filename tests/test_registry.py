@@ -66,7 +66,7 @@ def test_unknown_names(find, name, message, zoo):
 
 
 def test_an_unknown_name_mentions_the_plugin_that_may_have_brought_it(fake, install, monkeypatch):
-    install(fake("torchy", load=failing), fake("off"))
+    install(fake("torchy", load=failing), fake("off", methods=[]))
     with pytest.raises(PluginError) as error:
         registry.find_method("byol")
     assert str(error.value) == (
@@ -75,7 +75,7 @@ def test_an_unknown_name_mentions_the_plugin_that_may_have_brought_it(fake, inst
         "`kzoo list methods` names those installed"
     )
     monkeypatch.setenv("KZOO_PLUGINS", "")
-    install(fake("torchy", load=failing), fake("off"))
+    install(fake("torchy", load=failing), fake("off", methods=[]))
     with pytest.raises(PluginError, match=r"^unknown method 'byol'; switched off: off, torchy; `kzoo"):
         registry.find_method("byol")
 
