@@ -113,7 +113,7 @@ def answers(path: Path, columns: Mapping[str, np.ndarray | Sequence[str]]) -> Fi
     widths = [breadth(values) for values in drawn.values()]
     width, height = max(sum(widths) + 0.16, 3.6), cell * rows + 0.61
     figure = Figure(figsize=(width, height))
-    _heading(figure, "What the trained method answers, on held-out examples")
+    _heading(figure, "What the trained method answers")
     left = (width - sum(widths)) / 2
     for (name, values), room in zip(drawn.items(), widths, strict=True):
         for row, value in enumerate(values):

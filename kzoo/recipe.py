@@ -88,6 +88,15 @@ class Optimizer(Section):
         return self.learning_rate * batch_size / self.per if self.per else self.learning_rate
 
 
+class Checkpoints(Section):
+    """When the training is saved, besides at its beginning, at its end and when it is told to stop."""
+
+    every_epochs: int | None = Field(1, ge=1, description="save after so many epochs; none: not at their ends")
+    every_steps: int | None = Field(None, ge=1, description="save after so many steps; none: not by steps")
+    every_minutes: float | None = Field(15, gt=0, description="save when the last is so old; none: not by the clock")
+    keep: int = Field(2, ge=1, description="newest checkpoints to keep")
+
+
 class Train(Section):
     """How long, on what and how exactly."""
 
@@ -107,8 +116,7 @@ class Train(Section):
         "auto", description="compile with XLA; auto: on one accelerator only, never on the CPU, where it is slower"
     )
     accumulate: int = Field(1, ge=1, description="cut each batch into so many parts to save memory; still one update")
-    checkpoint_every: int = Field(1, ge=1, description="epochs between checkpoints")
-    keep: int = Field(2, ge=1, description="newest checkpoints to keep")
+    checkpoint: Checkpoints = Field(default_factory=Checkpoints, description="when the training is saved")
 
 
 class NearestNeighbours(Section):
@@ -205,19 +213,28 @@ def dump(recipe: Recipe) -> str:
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """SHA-256 (hex) of what decides the trained weights: the same for recipes that differ only in the run's name, in
-    devices, checkpoints, evaluation or export, so that a checkpoint can be resumed on another machine.
+    """SHA-256 (hex) of what a run cannot change when it resumes: the same for recipes that differ only in name, epochs,
+    devices, checkpoints, evaluation or export.
     """
-    decisive = recipe.model_dump(
-        mode="json",
-        exclude={
-            "name": True,
-            "evaluate": True,
-            "export": True,
-            "train": {"strategy", "devices", "jit_compile", "checkpoint_every", "keep"},
-        },
-    )
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(decisive(recipe), sort_keys=True).encode()).hexdigest()
+
+
+def decisive(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain data, without what a run may change when it resumes."""
+    free = {"strategy", "devices", "jit_compile", "checkpoint", "epochs"}
+    return recipe.model_dump(mode="json", exclude={"name": True, "evaluate": True, "export": True, "train": free})
+
+
+def changes(before: dict[str, Any], after: dict[str, Any], path: Keys = ()) -> list[str]:
+    """What differs between two recipes as plain data, a line for each key: "optimizer.momentum: 0.9, was 0.8"."""
+    lines = []
+    for key in [*before, *(key for key in after if key not in before)]:
+        old, new, here = before.get(key), after.get(key), (*path, key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += changes(old, new, here)
+        elif old != new:
+            lines.append(f"{_dotted(here)}: {json.dumps(new)}, was {json.dumps(old)}")
+    return lines
 
 
 Keys = tuple[str | int, ...]  # where a value is: ("method", "options", "temperature")
@@ -508,6 +525,8 @@ def _check_plugins(document: _Document) -> dict[str, dict[str, Any]]:
         if method and spec and spec.modality != method.modality:
             message = f"'{spec.name}' is for {spec.modality}, method '{method.name}' for {method.modality}"
             document.problem((*section.split("."), "name"), message)
+    if backbone:
+        _check_features(document, backbone)
     if method and data and data.image_shape and method.channels and data.image_shape[2] not in method.channels:
         wanted = " or ".join(map(str, method.channels))
         document.problem(
@@ -560,6 +579,15 @@ def _check_split(document: _Document, section: str, spec: DatasetSpec) -> None:
         near = registry.suggest(split, list(spec.splits))
         message = f"'{spec.name}' has no split '{split}'; it has {', '.join(spec.splits)}{near}"
         document.problem((*section.split("."), "split"), message)
+
+
+def _check_features(document: _Document, backbone: BackboneSpec) -> None:
+    wanted = _at(document.data, "evaluate.features")
+    for index, feature in enumerate(wanted if isinstance(wanted, list) else []):
+        if isinstance(feature, str) and feature not in backbone.offers:
+            near = registry.suggest(feature, list(backbone.offers))
+            message = f"'{backbone.name}' has no output '{feature}'; it offers {', '.join(backbone.offers)}{near}"
+            document.problem(("evaluate", "features", index), message)
 
 
 def _check_pair(document: _Document, method: MethodSpec, backbone: BackboneSpec) -> None:

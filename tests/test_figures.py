@@ -49,6 +49,11 @@ CASES = {
         figures.views,
         (photos(3), {f"a_name_that_goes_on_and_on_{n}": RNG.normal(size=(3, 9, 8, 8, 2)) for n in range(3)}),
     ),
+    "answers": (
+        figures.answers,
+        ({"masked": photos(3), "answer": RNG.random((3, 8, 8, 1)), "guess": ["a cat", "90°\nsure", "nothing of note"]},),
+    ),
+    "captions only": (figures.answers, ({"text": ["one [MASK] three " * 4] * 2, "answer": ["two", "two"]},)),
     "loss": (figures.loss_curve, ([{"epoch": n, "loss": 1 / (n + 1)} for n in range(5)],)),
     "long loss": (figures.loss_curve, ([{"step": n, "loss": 1e5 / (n + 1)} for n in range(300)],)),
     "tiny loss": (figures.loss_curve, ([{"step": n, "loss": -3e-7 / (n + 1)} for n in range(40)],)),

@@ -7,9 +7,10 @@ import tensorflow as tf
 from pydantic import Field
 
 import kzoo
+from kzoo import optimizers
 from kzoo.data import array_source
 from kzoo.errors import OptionsError, StrategyError, TrainingError
-from kzoo.method import Method
+from kzoo.method import Group, Method
 from kzoo.random import fold_in, uniform
 
 
@@ -194,3 +195,68 @@ def test_the_step_gets_its_own_randomness():
     batch = batch_of(model)
     draws = uniform(batch["seed"]), uniform(fold_in(tf.range(8, dtype=tf.int64), "pretext"))
     assert np.abs(draws[0] - draws[1]).max() > 0.1
+
+
+class Two(Mean):
+    """Two optimizers: the head learns ten times as fast as the backbone."""
+
+    def optimizer_groups(self):
+        return {
+            "head": Group(self.head.trainable_variables, rate=10.0),
+            "backbone": Group(self.backbone.trainable_variables),
+        }
+
+    def train_step(self, batch):
+        logs = self.minimise(batch, group="head")
+        return {**logs, "backbone_loss": self.minimise(batch, group="backbone")["loss"]}
+
+
+def test_each_group_of_variables_has_an_optimizer_of_its_own():
+    keras.utils.set_random_seed(0)
+    model = Two(backbone())
+    schedule = optimizers.WarmUp(peak=0.01, warmup=0, steps=10, shape="constant")
+    model.compile(optimizers.SGD(schedule, momentum=0.9))
+    assert [float(model.optimizers[name].learning_rate) for name in ("head", "backbone")] == pytest.approx([0.1, 0.01])
+    assert model.optimizer is model.optimizers["head"]
+    batch = batch_of(model)
+
+    def gradients(variables):
+        with tf.GradientTape() as tape:
+            loss = model.loss(model.forward(batch, training=True), batch)
+        return tape.gradient(loss, variables)
+
+    head, body = model.head.trainable_variables, model.backbone.trainable_variables
+    expected_head = [v.numpy() - 0.1 * g.numpy() for v, g in zip(head, gradients(head), strict=True)]
+    before = [v.numpy() for v in body]
+    logs = model.train_step(batch)
+    for variable, expected in zip(head, expected_head, strict=True):
+        np.testing.assert_allclose(variable.numpy(), expected, atol=1e-6)
+    assert max(np.abs(v.numpy() - b).max() for v, b in zip(body, before, strict=True)) > 0
+    assert float(logs["backbone_loss"]) < float(logs["loss"])  # the head had moved by then
+
+
+def test_progress_goes_from_nothing_to_all():
+    model = method()
+    model.compile("sgd")
+    assert float(model.progress()) == 0
+    model.compile("sgd", total_steps=4)
+    batch, seen = batch_of(model), []
+    for _ in range(6):
+        seen.append(float(model.progress()))
+        model.train_step(batch)
+    assert seen == [0, 0.25, 0.5, 0.75, 1, 1]
+
+
+def test_epochs_begin_once_each():
+    model, begun = method(), []
+    model.begin_epoch = begun.append
+    model.compile("sgd")
+    model.fit(images(), batch_size=8, epochs=3, verbose=0)
+    assert begun == [0, 1, 2]
+
+
+def test_a_memory_of_each_example_needs_their_number():
+    with pytest.raises(OptionsError, match=r"^mean: remembers every example; give their number, examples=n"):
+        method().need_examples()
+    model = Mean(backbone(), examples=7)
+    assert model.need_examples() == Mean.from_config(model.get_config()).need_examples() == 7

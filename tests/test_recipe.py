@@ -110,6 +110,11 @@ WRONG = {
         ("rate: 0.06", "rate: .inf"),
         "r.yaml:10: optimizer.learning_rate: should be a finite number; received Infinity",
     ),
+    "no such feature": (
+        ("train:\n", "evaluate: {features: [embedding, map_9]}\ntrain:\n"),
+        "r.yaml:12: evaluate.features.1: 'convnet' has no output 'map_9'; it offers embedding, map, map_1; "
+        "did you mean 'map_1'?",
+    ),
     "not a choice": (
         ("per: 256", "schedule: cosin"),
         "r.yaml:11: optimizer.schedule: should be 'constant', 'cosine' or 'step'; received \"cosin\"",
@@ -383,14 +388,14 @@ def test_the_hash_changes_with_what_decides_the_weights_and_only_with_that(write
     same = [
         "name=other",
         "train.devices=2",
-        "train.keep=9",
+        "train.checkpoint.keep=9",
+        "train.epochs=6",
         "evaluate.knn=null",
         "export.formats=[]",
         "train.strategy=mirrored",
     ]
     other = [
         "seed=1",
-        "train.epochs=6",
         "train.batch_size=256",
         "method.options.temperature=0.3",
         "train.precision=mixed_float16",

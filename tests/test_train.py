@@ -29,6 +29,7 @@ SMALL = (
     "train.batch_size=32",
     "evaluate.data={name: digits, split: test, options: {limit: 50}}",
     "method.options.projector=[16, 8]",
+    "evaluate.features=[embedding, map_2]",
 )
 
 
@@ -93,6 +94,18 @@ def test_training_moves_the_backbone_and_the_baseline_is_its_beginning(finished)
     assert report["trained"]["embedding"]["spread"] != report["untrained"]["embedding"]["spread"]
     assert report["trained"]["labelled_test_examples"] == 50
     assert report["data"]["held_out"]
+    # maps are averaged over positions: convnet4 has 64 channels everywhere, and an earlier layer is another embedding
+    early = report["other_features"]["map_2"]
+    assert early["trained"]["embedding"]["width"] == report["trained"]["embedding"]["width"] == 64
+    assert early["trained"]["embedding"]["spread"] != report["trained"]["embedding"]["spread"]
+
+
+def test_the_pretext_is_asked_about_held_out_examples(finished):
+    folder, said = finished
+    held_out = json.loads((folder / "evaluation.json").read_text())["pretext"]["held_out"]
+    assert 0 < held_out["loss"] < 2 * np.log(2 * 32 - 1)
+    assert 0 <= held_out["accuracy"] <= 1
+    assert f"{held_out['loss']:.4g}" in said
 
 
 def test_the_same_recipe_gives_the_same_weights_and_resuming_too(finished, tmp_path):
