@@ -599,6 +599,7 @@ def view(
     size: int | tuple[int, int],
     *,
     scale: Range = (0.08, 1.0),
+    ratio: Range = (3 / 4, 4 / 3),
     flip: float = 0.5,
     jitter: tuple[float, float, float, float] = (0.8, 0.8, 0.8, 0.2),
     jitter_p: float = 0.8,
@@ -616,7 +617,7 @@ def view(
     Make the other view with `fold_in(seeds, 1)`.
     """
     images = tf.convert_to_tensor(images)
-    boxes, flipped = draw_crops(seeds, *_extent(images), scale), draw_flips(seeds, flip)
+    boxes, flipped = draw_crops(seeds, *_extent(images), scale, ratio), draw_flips(seeds, flip)
     factors = draw_jitter(seeds, *jitter, jitter_p)
     # greyscale is saturation 0
     factors = factors._replace(saturation=tf.where(draw_greyscale(seeds, greyscale_p), 0.0, factors.saturation))

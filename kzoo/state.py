@@ -129,18 +129,19 @@ class MemoryBank(keras.layers.Layer):
         The most similar first, of equal ones the lower id. Holds b * (k + 65,536) similarities at once.
         """
         features = tf.stop_gradient(tf.cast(features, self.entries.dtype))
-        batch = tf.shape(features)[0]
+        batch, block = tf.shape(features)[0], min(self.size, _COMPARED)
+        lowest = tf.constant(features.dtype.min, features.dtype)
 
         def merge(start: tf.Tensor, best: tf.Tensor, ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            stop = tf.minimum(start + _COMPARED, self.size)
-            rows = tf.range(start, stop)
-            similarity = tf.matmul(features, self.read(rows), transpose_b=True)
+            rows = start + tf.range(block)  # the last block may reach beyond the end: XLA wants blocks of one size
+            similarity = tf.matmul(features, self.read(tf.minimum(rows, self.size - 1)), transpose_b=True)
+            similarity = tf.where(rows < self.size, similarity, lowest)
             best, at = tf.math.top_k(tf.concat([best, similarity], axis=1), k)
             ids = tf.concat([ids, tf.repeat(rows[None], batch, axis=0)], axis=1)
-            return stop, best, tf.gather(ids, at, batch_dims=1)
+            return start + block, best, tf.gather(ids, at, batch_dims=1)
 
-        # the first block may hold fewer than k: begin with k that any entry beats
-        none = (tf.constant(0), tf.fill([batch, k], features.dtype.min), tf.zeros([batch, k], tf.int32))
+        # a block may hold fewer than k: begin with k that any entry beats
+        none = (tf.constant(0), tf.fill([batch, k], lowest), tf.zeros([batch, k], tf.int32))
         unknown = (tf.TensorShape([]), tf.TensorShape([None, k]), tf.TensorShape([None, k]))
         _, _, ids = tf.while_loop(
             lambda start, *_: start < self.size, merge, none, shape_invariants=unknown, parallel_iterations=1

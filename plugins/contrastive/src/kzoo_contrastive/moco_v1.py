@@ -1,7 +1,9 @@
 """MoCo v1 (He, Fan, Wu, Xie, Girshick, "Momentum contrast", CVPR 2020)."""
 
-import contextlib
+import math
+from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 import tensorflow as tf
 
 from kzoo import augment, losses, replicas
@@ -10,6 +12,7 @@ from kzoo.layers import mlp_head, split_batch_statistics
 from kzoo.method import Batch, Logs, Method
 from kzoo.random import fold_in
 from kzoo.state import EMATeacher, Queue
+from kzoo_contrastive.matches import matches
 from kzoo_contrastive.options import MoCoV1Options
 
 
@@ -23,7 +26,10 @@ class MoCoV1(Method):
     Batch statistics would tell a query which key is its own. The paper hides that by shuffling the keys over the
     devices (shuffle BN), the authors' CIFAR demo by splitting the batch on one device (split BN). Here both are one
     thing: the global batch is cut in `groups` parts with statistics of their own, the keys in a random order, and every
-    replica holds some of the parts; so the result does not depend on the number of replicas.
+    replica holds some of the parts; so the result does not depend on the number of replicas. Where a batch is
+    accumulated in parts, each part holds some of the groups of the queries.
+
+    Memory: the queue takes `queue` x 128 x 4 bytes on every replica, 34 MB by default, and each step reads a copy.
     """
 
     options: MoCoV1Options
@@ -52,10 +58,8 @@ class MoCoV1(Method):
 
     def encode_keys(self, batch: Batch) -> tf.Tensor:
         """Unit-norm keys `[b, d]` of the key views, encoded in another order than the queries'."""
-        if self.options.batch_norm == "shared":
-            return losses.l2_normalize(self.key_encoder(batch["key"], training=True))
         shuffled, order = self.shuffle(batch["key"], batch["seed"])
-        with self.batch_statistics():
+        with self.batch_statistics(shuffled.shape[0]):
             keys = losses.l2_normalize(self.key_encoder(shuffled, training=True))
         return self.unshuffle(keys, order)
 
@@ -71,25 +75,48 @@ class MoCoV1(Method):
         mine = tf.gather(tf.math.invert_permutation(order), losses.own_columns(tf.shape(x)[0]))
         return tf.gather(replicas.gather(x), mine)
 
-    def batch_statistics(self) -> contextlib.AbstractContextManager[None]:
-        """Batch statistics per group of the global batch; over all of it where they are shared."""
+    def batch_statistics(self, examples: int | None, parts: int = 1) -> AbstractContextManager[None]:
+        """Batch statistics per group of the global batch; over all of it where they are shared.
+
+        examples: of this replica that are encoded in one pass. parts: passes that the batch is cut in.
+        """
         if self.options.batch_norm == "shared":
-            return contextlib.nullcontext()
-        groups, rest = divmod(self.options.groups, replicas.count())
+            return nullcontext()
+        shares = replicas.count() * parts
+        groups, rest = divmod(self.options.groups, shares)
         if rest or not groups:
+            over = f"{replicas.count()} replicas" + (f" x {parts} accumulated parts" if parts > 1 else "")
+            raise StrategyError(f"method.options.groups: {self.options.groups} groups do not divide over {over}")
+        if examples is not None and examples % groups:
             raise StrategyError(
-                f"method.options.groups: {self.options.groups} groups do not divide over {replicas.count()} replicas"
+                f"train.batch_size: {examples * shares} does not divide by {self.options.groups}, method.options.groups"
             )
         return split_batch_statistics(groups)
 
     def forward(self, batch: Batch, training: bool) -> Batch:
-        with self.batch_statistics() if training else contextlib.nullcontext():
+        statistics = self.batch_statistics(batch["query"].shape[0], self.accumulate) if training else nullcontext()
+        with statistics:
             query = self.projector(self.embed(batch["query"], training), training=training)
         return {"query": losses.l2_normalize(query)}
 
+    def keys(self, batch: Batch) -> tf.Tensor:
+        """The keys that the step made, or those that the key encoder makes of held-out examples."""
+        return batch["keys"] if "keys" in batch else losses.l2_normalize(self.key_encoder(batch["key"], training=False))
+
     def loss(self, outputs: Batch, batch: Batch) -> Logs:
-        """InfoNCE (equation 1), the key in column 0. All logits equal: log(queue + 1)."""
-        keys = batch["keys"] if "keys" in batch else losses.l2_normalize(self.key_encoder(batch["key"], training=False))
-        logits = losses.info_nce_logits(outputs["query"], keys, self.queue.read(), self.options.temperature)
+        """InfoNCE (equation 1), the key in column 0. All logits equal: log(queue + 1); decoupled: log(queue)."""
+        negatives = self.queue.read()
+        logits = losses.info_nce_logits(outputs["query"], self.keys(batch), negatives, self.options.temperature)
         labels = tf.zeros(tf.shape(logits)[0], tf.int32)
-        return {"loss": losses.cross_entropy(logits, labels), "accuracy": losses.accuracy(logits, labels)}
+        contrast = losses.decoupled_cross_entropy if self.options.decoupled else losses.cross_entropy
+        return {"loss": contrast(logits, labels), "accuracy": losses.accuracy(logits, labels)}
+
+    def chance(self) -> dict[str, float]:
+        """All logits equal."""
+        queue = self.options.queue
+        return {"loss": math.log(queue if self.options.decoupled else queue + 1), "accuracy": 1 / (queue + 1)}
+
+    def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
+        """Which key of the batch is most like each query."""
+        query = self.forward(batch, training=False)["query"]
+        return matches(("query", batch["query"], query), ("key", batch["key"], self.keys(batch)))

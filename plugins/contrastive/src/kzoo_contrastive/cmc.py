@@ -1,0 +1,154 @@
+"""CMC (Tian, Krishnan, Isola, "Contrastive multiview coding", ECCV 2020)."""
+
+import itertools
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kzoo import augment, losses
+from kzoo.color import RGBToLab, rgb_to_lab
+from kzoo.layers import mlp_head
+from kzoo.method import Batch, Logs, Method
+from kzoo.state import MemoryBank
+from kzoo_contrastive.matches import matches
+from kzoo_contrastive.nce import NoiseContrast, dot_products, draw_with_noise
+from kzoo_contrastive.options import CMCOptions
+
+# L, a and b of sRGB colours lie within a mean plus or minus a width; the authors map that to [-1, 1], this to [0, 1]
+_MEANS, _WIDTHS = (50.0, 6.025, -6.6895), (50.0, 92.208, 101.1675)
+
+
+def lab_view(lab: tf.Tensor, channels: str) -> tf.Tensor:
+    """One or two channels of Lab images, scaled to [0, 1], as three: "l" as (l, l, l), "ab" as (a, b, 0)."""
+    scaled = ((lab - tf.constant(_MEANS, lab.dtype)) / tf.constant(_WIDTHS, lab.dtype) + 1.0) / 2.0
+    picked = [scaled[..., "lab".index(channel)] for channel in channels]
+    return tf.stack(3 * picked if len(picked) == 1 else [*picked, tf.zeros_like(picked[0])], axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="kzoo_contrastive")
+class LabView(keras.layers.Layer):
+    """`lab_view` inside a Functional model: Lab images `[B, h, w, 3]` to the same shape."""
+
+    def __init__(self, channels: str, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.channels = channels
+
+    def call(self, inputs: Any) -> tf.Tensor:
+        return lab_view(tf.convert_to_tensor(inputs), self.channels)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "channels": self.channels}
+
+
+class CMC(Method):
+    """Views of one scene, here the lightness and the colour of an image, must find each other among other scenes.
+
+    RGB `[B, h, w, 3]` -> Lab -> L and ab. Each view has an encoder, a Dense `[B, 128]` with unit norm, and a memory
+    bank. Every view's feature is contrasted with every other view's bank by the noise-contrastive estimation of
+    instance discrimination, the same noise for all, each pair with a constant Z of its own; the sum is the loss
+    (equations 3 and 7). Then each bank follows its own view. The views of an image share one crop and one flip, and no
+    colour is changed between them: what they have in common is the scene.
+
+    `views` may name any number of them; `graph` says whether all pairs are contrasted or only those with the first
+    view. The first view's encoder is the backbone, those of the others are new ones of the same architecture; the paper
+    has them half as wide, which is the backbone's `width` to say. All have three input channels: for a first
+    convolution (L, L, L) is one channel under the sum of its three kernels, and (a, b, 0) two channels under two of
+    them, so the functions that can be learned are those of the paper's 1- and 2-channel encoders.
+
+    Downstream goes an encoder of RGB images whose outputs are those of all views' encoders, concatenated.
+
+    Memory: each bank takes n x 128 x 4 bytes on every replica, and in each step b x (1 + noise) x 128 x 4 more. An
+    image that was not trained on has no entries: there is no held-out loss.
+    """
+
+    options: CMCOptions
+    asks_held_out = False
+
+    @staticmethod
+    def pretext(batch: Batch, seed: tf.Tensor, options: CMCOptions) -> Batch:
+        size = options.size or batch["image"].shape[1]
+        lab = rgb_to_lab(augment.view(batch["image"], seed, size, **options.view.model_dump()))
+        return {view: lab_view(lab, view) for view in options.views}
+
+    def build_heads(self) -> None:
+        others = self.options.views[1:]
+        config = self.backbone.get_config()
+        # initialised anew: two equal encoders would see a half each and start with the same features
+        new = [type(self.backbone).from_config({**config, "name": f"{self.backbone.name}_{view}"}) for view in others]
+        self.encoders = [self.backbone, *new]
+        self.projectors = [mlp_head(self.options.projector, name=f"projector_{view}") for view in self.options.views]
+        for projector in self.projectors:
+            projector.build((None, self.width))
+        n, width = self.need_examples(), self.options.projector[-1]
+        self.banks = [MemoryBank(n, width, seed=i, name=f"bank_{v}") for i, v in enumerate(self.options.views)]
+        numbers = range(len(self.options.views))
+        self.pairs = [
+            (i, j) for i, j in itertools.permutations(numbers, 2) if self.options.graph == "full" or 0 in (i, j)
+        ]
+        self.noise_contrasts = [
+            NoiseContrast(self.options.noise, name=f"noise_contrast_{i}_{j}") for i, j in self.pairs
+        ]
+
+        image = keras.Input(self.backbone.input_shape[1:], name="image")
+        lab = RGBToLab(name="lab")(image)
+        outputs = [
+            encoder(LabView(view, name=view)(lab))
+            for view, encoder in zip(self.options.views, self.encoders, strict=True)
+        ]
+        joined = {key: keras.layers.Concatenate(name=key)([each[key] for each in outputs]) for key in outputs[0]}
+        self._encoder = keras.Model(image, joined, name="cmc_encoder")
+
+    @property
+    def encoder(self) -> keras.Model:
+        """RGB images in [0, 1] to the outputs of all views' encoders, concatenated along their last axis."""
+        return self._encoder
+
+    def forward(self, batch: Batch, training: bool) -> Batch:
+        """The unit-norm feature `[b, 128]` of each view."""
+        return {
+            view: losses.l2_normalize(
+                projector(encoder(batch[view], training=training)["embedding"], training=training)
+            )
+            for view, encoder, projector in zip(self.options.views, self.encoders, self.projectors, strict=True)
+        }
+
+    def loss(self, outputs: Batch, batch: Batch) -> Logs:
+        """The sum over the pairs; with two views and 4,096 noise entries, all P = 1 / n: 18.6358."""
+        return self.contrast(outputs, batch)
+
+    def train_step(self, batch: Batch) -> Logs:
+        features = []
+
+        def loss(part: Batch) -> Logs:
+            features.append(self.forward(part, training=True))
+            return self.contrast(features[-1], part, training=True)
+
+        logs = self.minimise(batch, loss=loss)
+        for view, bank in zip(self.options.views, self.banks, strict=True):
+            bank.blend(batch["id"], tf.concat([part[view] for part in features], axis=0), self.options.momentum)
+        return logs
+
+    def contrast(self, outputs: Batch, batch: Batch, training: bool = False) -> Logs:
+        """The loss, and how often the own entry scores highest, over all pairs."""
+        ids = draw_with_noise(batch["id"], batch["seed"], self.options.noise, self.banks[0].size)
+        features = [outputs[view] for view in self.options.views]
+        entries = [bank.read(ids) for bank in self.banks]
+        terms, hits = [], []
+        for (i, j), noise_contrast in zip(self.pairs, self.noise_contrasts, strict=True):
+            scores = dot_products(features[i], entries[j]) / self.options.temperature
+            terms.append(noise_contrast.loss(scores))
+            hits.append(losses.accuracy(scores, tf.zeros_like(batch["id"])))
+            if training:
+                noise_contrast.freeze(scores)
+        return {"loss": tf.add_n(terms), "accuracy": tf.add_n(hits) / len(hits)}
+
+    def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
+        """Which second view of the batch is most like each first view."""
+        outputs = self.forward(batch, training=False)
+        first, second = self.options.views[:2]
+        return matches((first, batch[first], outputs[first]), (second, batch[second], outputs[second]))
