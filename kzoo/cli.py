@@ -250,6 +250,22 @@ def export(
 
 
 @_command
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the method or backbone, lower_snake_case.")],
+    backbone: Annotated[bool, typer.Option("--backbone", help="Write a backbone, not a method.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write a plugin of your own, ./kzoo-NAME, which installs, passes `kzoo check` and trains as it is."""
+    from kzoo.new import create
+
+    folder = create(name, "backbone" if backbone else "method", Path.cwd()).name
+    typer.echo(f"./{folder} holds the {'backbone' if backbone else 'method'} '{name}'. Next:")
+    typer.echo(f"  pip install --editable ./{folder}")
+    typer.echo(f"  kzoo check {name}")
+    typer.echo(f"  kzoo train {folder}/recipes/{name}.yaml")
+
+
+@_command
 def doctor(
     full: Annotated[bool, typer.Option("--full", help="Also import TensorFlow and list its devices.")] = False,
     debug: Debug = False,

@@ -1,6 +1,11 @@
 """Plugins that are not installed: `install(fake("name", methods=[...]))` puts them in place of the environment's."""
 
 import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -156,3 +161,58 @@ def distribution(tmp_path: Path) -> Callable[..., dict[str, str]]:
         return {**os.environ, "PYTHONPATH": path, "KZOO_PLUGINS": ",".join(names)}
 
     return write
+
+
+class Environment:
+    """A virtual environment of its own. It sees the libraries of the one that runs the tests, but neither kzoo nor any
+    plugin: those it has are what was installed into it, from wheels.
+    """
+
+    def __init__(self, folder: Path, wheels: Path):
+        self.folder, self.wheels = folder, wheels
+        venv.create(folder / "venv", symlinks=True)
+        libraries = folder / "libraries"
+        libraries.mkdir()
+        for place in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+            for entry in Path(place).iterdir():
+                if not (entry.name.lower().startswith("kzoo") or entry.suffix == ".pth"):
+                    (libraries / entry.name).symlink_to(entry)
+        own = sysconfig.get_path("purelib", "venv", {"base": str(folder / "venv")})
+        Path(own, "libraries.pth").write_text(str(libraries))
+        self.environ = {
+            **{key: value for key, value in os.environ.items() if not key.startswith(("KZOO_", "PYTHON"))},
+            "PATH": os.pathsep.join([str(folder / "venv/bin"), os.environ["PATH"]]),
+            "COLUMNS": "120",
+        }
+
+    def run(self, *call: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command that is installed here, in `cwd` or the environment's own folder."""
+        path = self.environ["PATH"]
+        program = shutil.which(call[0], path=path) or call[0]
+        return subprocess.run(
+            [program, *call[1:]], env=self.environ, cwd=cwd or self.folder, capture_output=True, text=True
+        )
+
+    def pip(self, *arguments: str) -> None:
+        """Run pip on this environment, without an index: what is wanted is installed, or among the wheels."""
+        pip = [sys.executable, "-m", "pip", "--python", str(self.folder / "venv/bin/python"), "--quiet"]
+        subprocess.run([*pip, *arguments], check=True, cwd=self.folder)
+
+    def install(self, *requirements: str) -> None:
+        """Install from the wheels, with what they require."""
+        self.pip("install", "--no-index", "--find-links", str(self.wheels), *requirements)
+
+
+def build_wheel(*sources: Path, to: Path) -> None:
+    """Build the wheels of distributions from their folders."""
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--wheel-dir", str(to), *map(str, sources)], check=True)
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheels of kzoo, its own backbones, contrastive methods and sample datasets, freshly built."""
+    folder = tmp_path_factory.mktemp("wheels")
+    root = Path(kzoo.__file__).parents[1]
+    build_wheel(root, *(root / "plugins" / name for name in ("backbones", "contrastive", "samples")), to=folder)
+    return folder

@@ -1,0 +1,1 @@
+"""The backbone newbackbone, a plugin for kzoo."""

@@ -1,0 +1,1 @@
+"""The self-supervised method newmethod, a plugin for kzoo."""

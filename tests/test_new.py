@@ -1,0 +1,109 @@
+"""`kzoo new`: what it writes installs, passes the suite and trains as it is; what it cannot write it refuses."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kzoo import cli, new
+from kzoo.errors import RecipeError
+
+FILES = {
+    ".github/workflows/test.yml",
+    ".gitignore",
+    "LICENSE",
+    "README.md",
+    "pyproject.toml",
+    "recipes/two_words.yaml",
+    "src/kzoo_two_words/__init__.py",
+    "src/kzoo_two_words/options.py",
+    "src/kzoo_two_words/plugin.py",
+    "src/kzoo_two_words/two_words.py",
+    "tests/test_two_words.py",
+}
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(("kind", "brings"), [("method", "class TwoWords("), ("backbone", "def two_words(")])
+def test_it_writes_a_distribution(kind, brings, install, tmp_path):
+    install()
+    folder = new.create("two_words", kind, tmp_path)
+    assert folder == tmp_path / "kzoo-two-words"
+    assert files(folder) == FILES
+    assert [path.name for path in tmp_path.iterdir()] == ["kzoo-two-words"]
+    assert brings in (folder / "src/kzoo_two_words/two_words.py").read_text()
+    text = "".join((folder / name).read_text() for name in FILES).lower()
+    assert "newmethod" not in text
+    assert "newbackbone" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("Acme", "'Acme' cannot name a method; write it as lower_snake_case, for example my_method"),
+        ("a-b", "'a-b' cannot name a method; write it as lower_snake_case, for example my_method"),
+        ("../up", "'../up' cannot name a method; write it as lower_snake_case, for example my_method"),
+        ("import", "'import' cannot name a method; write it as lower_snake_case, for example my_method"),
+        ("options", "'options' cannot name a method: its own code uses options for something else"),
+        ("method", "'method' cannot name a method: its own code uses "),
+        ("tiles", "'tiles' is taken: plugin 'stub' (kzoo-stub 1.2) brings it; choose another name"),
+        ("digits", "'digits' is taken: plugin 'stub' (kzoo-stub 1.2) brings it; choose another name"),
+        ("stub", "'stub' is taken by plugin 'stub' (kzoo-stub 1.2); choose another name"),
+        ("there", "kzoo-there exists already; remove it, or choose another name"),
+    ],
+)
+def test_a_name_that_cannot_be_had_is_refused_in_a_line(name, problem, zoo, tmp_path, monkeypatch, capsys):
+    (tmp_path / "kzoo-there").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["new", name])
+    assert stop.value.code == 2
+    told = capsys.readouterr().err
+    assert problem in told
+    assert told.count("\n") == 1
+    assert files(tmp_path) == set()
+
+
+def test_what_fails_half_way_leaves_nothing(install, tmp_path, monkeypatch):
+    install()
+    written = []
+
+    def fails(path: Path, *_: str) -> None:
+        written.append(path)
+        if len(written) == 3:
+            raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "write_text", fails)
+    with pytest.raises(OSError, match="disk full"):
+        new.create("acme", "method", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_one_does_not_overwrite_the_first(install, tmp_path):
+    install()
+    readme = new.create("acme", "method", tmp_path) / "README.md"
+    readme.write_text("mine")
+    with pytest.raises(RecipeError, match="exists already"):
+        new.create("acme", "backbone", tmp_path)
+    assert readme.read_text() == "mine"
+
+
+def test_it_imports_nothing_heavy(tmp_path):
+    script = (
+        "import sys\nfrom kzoo import cli\n"
+        "try: cli.main(['new', 'acme'])\nexcept SystemExit as stop: print(stop.code)\n"
+        "print([name for name in ('tensorflow', 'keras', 'numpy') if name in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines() == [
+        "./kzoo-acme holds the method 'acme'. Next:",
+        "  pip install --editable ./kzoo-acme",
+        "  kzoo check acme",
+        "  kzoo train kzoo-acme/recipes/acme.yaml",
+        "0",
+        "[]",
+    ]
