@@ -275,7 +275,14 @@ class Method(keras.Model):
         self.total_steps = total_steps
 
     def fit(
-        self, x: Any = None, *, batch_size: int | None = None, epochs: int = 1, seed: int = 0, **kwargs: Any
+        self,
+        x: Any = None,
+        *,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        seed: int = 0,
+        start_step: int = 0,
+        **kwargs: Any,
     ) -> Any:
         """Train, as `keras.Model.fit`.
 
@@ -284,17 +291,38 @@ class Method(keras.Model):
                 and passed through the pretext here; or a dataset of batches that the pretext already made (`stream`).
             batch_size: of the global batch, for raw images; 256 or N if that is less.
             seed: of order and augmentation, for raw images.
+            start_step: for raw images: go on where a training with the same variables stood after so many steps, also
+                within an epoch. Callbacks that can `set_state` are then not told again that this epoch begins.
         """
-        if isinstance(x, np.ndarray | Source):
-            source = x if isinstance(x, Source) else array_source(self.name, x)
+        raw = isinstance(x, np.ndarray | Source)
+        source = array_source(self.name, x) if isinstance(x, np.ndarray) else x
+        if raw:
             batch_size = batch_size or min(256, source.size)
             kwargs.setdefault("steps_per_epoch", source.size // batch_size)
-            x = self.stream(source, batch_size=batch_size, seed=seed)
+        steps = kwargs.get("steps_per_epoch")
+        if self.total_steps is None and steps:
+            self.total_steps = epochs * steps
         kwargs.setdefault("shuffle", False)  # the stream is in its order already
-        if self.total_steps is None and kwargs.get("steps_per_epoch"):
-            self.total_steps = epochs * kwargs["steps_per_epoch"]
-        kwargs["callbacks"] = [_EpochMeans(), *kwargs.get("callbacks", [])]
-        return super().fit(x, epochs=epochs, **kwargs)
+        kwargs["epochs"] = epochs
+        callbacks = list(kwargs.pop("callbacks", None) or [])
+        if not any(isinstance(callback, EpochMeans) for callback in callbacks):
+            callbacks.insert(0, EpochMeans())
+        if not raw:
+            return super().fit(x, callbacks=callbacks, **kwargs)
+        start_step = start_step or kwargs.pop("initial_epoch", 0) * steps
+        stream = functools.partial(self.stream, source, batch_size=batch_size, seed=seed)
+        epoch, done = divmod(start_step, steps)
+        if not done:
+            return super().fit(stream(start_step=start_step), callbacks=callbacks, initial_epoch=epoch, **kwargs)
+        # Keras knows no epoch that begins in its middle: the rest of this one, then the others, told as one training
+        joined = _Joined(callbacks, done, self, verbose=kwargs.get("verbose", "auto"), epochs=epochs, steps=steps)
+        rest = {**kwargs, "epochs": epoch + 1, "steps_per_epoch": steps - done}
+        super().fit(stream(start_step=start_step), callbacks=joined, initial_epoch=epoch, **rest)
+        if epoch + 1 == epochs or self.stop_training:
+            joined.on_train_end()
+            return self.history
+        next_epoch = stream(start_step=(epoch + 1) * steps)
+        return super().fit(next_epoch, callbacks=joined, initial_epoch=epoch + 1, **kwargs)
 
     def stream(self, source: Any, *, batch_size: int, seed: int, start_step: int = 0) -> Any:
         """The endless training batches of a `kzoo.data.Source`, laid over the replicas of the current strategy."""
@@ -377,8 +405,21 @@ class Method(keras.Model):
         self.forward(batch, training=False)
         self.built = True
 
+    # The next two are Keras' own, and let `fit` run under MultiWorkerMirroredStrategy, where it fails otherwise
+    # (keras#20585); tests/test_workers.py tells when Keras needs them no more.
+
     def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: already built. Stock Keras would build again here, and fails under MultiWorkerMirroredStrategy."""
+        """Nothing: already built. Keras would build again, under no strategy."""
+
+    def _make_function(self, step_function: Callable[[Any], Logs]) -> Any:
+        """Give the logs of a step an axis: over several workers Keras averages them along their first."""
+
+        def step(batch: Any) -> Logs:
+            logs = step_function(batch)
+            several = isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy)
+            return {key: tf.reshape(value, [1]) for key, value in logs.items()} if several else logs
+
+        return super()._make_function(step)
 
     def _named_loss(self, batch: Batch, training: bool) -> Logs:
         outputs = tf.nest.map_structure(full_precision, self.forward(batch, training=training))
@@ -406,13 +447,23 @@ class Method(keras.Model):
         return [None if g is None else next(clipped) for g in gradients]
 
 
-class _EpochMeans(keras.callbacks.Callback):
+class EpochMeans(keras.callbacks.Callback):
     """Makes the epoch's figures the means over its steps, and stops at the first loss that is not a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sums: dict[str, float] = {}
+        self.steps = 0
+
+    def get_state(self) -> dict[str, Any]:
+        return {"sums": self.sums, "steps": self.steps}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.sums, self.steps = state["sums"], state["steps"]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.model.begin_epoch(epoch)
-        self.sums: dict[str, float] = {}
-        self.steps = 0
+        self.sums, self.steps = {}, 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.steps += 1
@@ -428,6 +479,34 @@ class _EpochMeans(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         logs.update({key: value / self.steps for key, value in self.sums.items()})
+
+
+class _Joined(keras.callbacks.CallbackList):
+    """Tells callbacks of one training where there are two fits: the rest of an epoch begun earlier, then the others."""
+
+    def __init__(self, callbacks: list[Any], done: int, model: Method, verbose: Any, **params: Any):
+        super().__init__(callbacks, add_history=True, add_progbar=verbose != 0, model=model, verbose=verbose, **params)
+        self.done = done  # steps of the current epoch made before the first fit
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        if self.done:
+            super().on_train_begin(logs)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        for callback in self.callbacks:
+            if not (self.done and hasattr(callback, "set_state")):
+                callback.on_epoch_begin(epoch, logs)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        super().on_train_batch_begin(self.done + batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        super().on_train_batch_end(self.done + batch, logs)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if not self.done:
+            super().on_train_end(logs)
+        self.done = 0
 
 
 def _split(batch: Batch, parts: int) -> list[Batch]:

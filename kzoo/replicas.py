@@ -25,7 +25,11 @@ def gather(x: tf.Tensor) -> tf.Tensor:
     """Concatenate `x` `[b, ...]` of all replicas, in their order, to `[B, ...]`. Gradients flow back to each."""
     if count() == 1:
         return x
-    return _context("gather").all_gather(x, axis=0)
+    context = _context("gather")
+    devices = context.strategy.extended.worker_devices
+    with tf.device(devices[_number(context) % len(devices)]):
+        x = tf.identity(x)  # a worker with one device gathers only what says where it is
+    return context.all_gather(x, axis=0)
 
 
 def total(values: Any) -> Any:
@@ -55,10 +59,14 @@ def local(variable: Any) -> tf.Variable:
         context = tf.distribute.get_replica_context()
         if context is None or len(values) == 1:
             return values[0]
-        here = context.replica_id_in_sync_group
-        here = here if isinstance(here, int) else tf.get_static_value(here)
-        return values[here % len(values)]
+        return values[_number(context) % len(values)]  # this worker holds the copies of its own replicas only
     return value
+
+
+def _number(context: Any) -> int:
+    """The number of a replica among all, as Python knows it while tracing."""
+    here = context.replica_id_in_sync_group
+    return here if isinstance(here, int) else int(tf.get_static_value(here))
 
 
 def copies(variable: Any) -> list[tf.Variable]:
