@@ -1,0 +1,128 @@
+"""What each method's representation is worth after a short training on the CPU, beside the untrained encoder.
+
+Every recipe of `recipes/<dataset>/` is trained for a fixed CPU time (of all cores together, training alone), then
+evaluated as `kzoo train` does: linear probe and nearest neighbours on held-out images, at the last epoch. The number
+of epochs follows from the time of the recipe's first steps, so that the schedule ends with the budget. Results are kept
+one by one in `results/probe.json`; a recipe whose result is there is not run again, unless named.
+
+    python benchmarks/probe.py --minutes 5 [fashion_mnist/simclr ...]
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import typer
+from record import origin
+from rich.console import Console
+from rich.table import Table
+
+from kzoo.files import write_text
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "probe.json"
+DATASETS = ("fashion_mnist", "photos")
+TIMED_STEPS = 6  # of which the first, which is traced, is left out
+
+
+def measure(name: str, minutes: float, console: Console) -> dict[str, Any]:
+    """Train one recipe for some CPU minutes; returns what its evaluation says."""
+    from kzoo.recipe import load
+    from kzoo.train import train
+
+    path = ROOT / "recipes" / f"{name}.yaml"
+    recipe = load(path)
+    cost, steps = _seconds_per_step(recipe)
+    affordable = max(1, int(60 * minutes / cost))
+    epochs = max(1, affordable // steps)
+    per_epoch = min(steps, affordable)
+    budget = [f"train.epochs={epochs}", f"train.steps_per_epoch={per_epoch}"]
+    if recipe.optimizer.warmup_epochs >= epochs:
+        budget.append(f"optimizer.warmup_epochs={0.1 * epochs}")
+    if recipe.optimizer.milestones:
+        budget.append("optimizer.milestones=" + json.dumps(_within(recipe, epochs)))
+        budget += ["optimizer.schedule=constant"] if not _within(recipe, epochs) else []
+    folder = Path(tempfile.mkdtemp(prefix="kzoo-probe-"))
+    try:
+        before = time.process_time()
+        run = train(
+            load(path, [*budget, "export.formats=[]", "evaluate.low_shot=null"]), folder / "run", False, console
+        )
+        report = json.loads(run.evaluation.read_text())
+        seconds = run.record["seconds"]
+    finally:
+        shutil.rmtree(folder)
+    return {
+        "method": recipe.method.name,
+        "backbone": recipe.backbone.name,
+        "train_images": report["trained"]["train_examples"],
+        "steps": epochs * per_epoch,
+        "epochs": round(epochs * per_epoch / steps, 2),
+        "cpu_minutes_of_training": round(epochs * per_epoch * cost / 60, 2),
+        "wall_seconds_of_training": seconds,
+        "cpu_minutes_with_evaluation": round((time.process_time() - before) / 60, 2),
+        "linear_probe": report["verdict"].get("linear_probe"),
+        "knn": report["verdict"].get("knn"),
+        "pretext": report["pretext"],
+        "collapsed": report["trained"]["embedding"]["collapsed"],
+        **origin(),
+    }
+
+
+def _seconds_per_step(recipe: Any) -> tuple[float, int]:
+    """CPU seconds of one step, and the steps of an epoch."""
+    from kzoo.runs import build_method, open_sources
+    from kzoo.train import compile_method
+
+    source, _ = open_sources(recipe)
+    steps = recipe.train.steps_per_epoch or source.size // recipe.train.batch_size
+    method = build_method(recipe, source)
+    compile_method(method, recipe, steps)
+    fit = {"batch_size": recipe.train.batch_size, "verbose": 0, "epochs": 1}
+    method.fit(source, steps_per_epoch=1, **fit)
+    before = time.process_time()
+    method.fit(source, steps_per_epoch=TIMED_STEPS - 1, **fit)
+    return (time.process_time() - before) / (TIMED_STEPS - 1), steps
+
+
+def _within(recipe: Any, epochs: int) -> list[int]:
+    """The milestones at the same shares of a shorter training."""
+    shares = [milestone / recipe.train.epochs for milestone in recipe.optimizer.milestones]
+    return sorted({round(share * epochs) for share in shares} - {0, epochs})
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(help="e.g. fashion_mnist/simclr; all that are missing")] = None,
+    minutes: Annotated[float, typer.Option(help="CPU minutes of training for each")] = 5.0,
+) -> None:
+    console = Console(highlight=False)
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    every = sorted(
+        f"{dataset}/{path.stem}" for dataset in DATASETS for path in (ROOT / "recipes" / dataset).glob("*.yaml")
+    )
+    for name in names or [name for name in every if name not in results]:
+        console.rule(name)
+        results[name] = {"budget_cpu_minutes": minutes, **measure(name, minutes, console)}
+        write_text(RESULTS, json.dumps(dict(sorted(results.items())), indent=1) + "\n")
+    table = Table("recipe", "steps", "CPU min", "linear probe", "untrained", "says")
+    for name, found in results.items():
+        probe = found["linear_probe"] or {"trained": 0, "untrained": 0, "says": "no labels"}
+        table.add_row(
+            name,
+            str(found["steps"]),
+            f"{found['cpu_minutes_of_training']:.1f}",
+            f"{probe['trained']:.1%}",
+            f"{probe['untrained']:.1%}",
+            probe["says"],
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
