@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import kzoo
+from kzoo.data import array_source
 from kzoo.registry import find_method, resolve
 
 
@@ -30,8 +31,9 @@ def test_predicting_the_mean_costs_the_variance():
     batch = batch_of(method, pictures)
     target = batch["target"].numpy()
     mean = np.broadcast_to(target.mean(axis=(0, 1, 2)), target.shape)
-    loss = method.loss({"reconstruction": tf.constant(mean)}, batch)
-    assert float(loss) == pytest.approx(target.var(axis=(0, 1, 2)).mean(), rel=1e-5)
+    logs = method.loss({"reconstruction": tf.constant(mean)}, batch)
+    assert float(logs["loss"]) == pytest.approx(target.var(axis=(0, 1, 2)).mean(), rel=1e-5)
+    assert float(logs["variance"]) == pytest.approx(float(logs["loss"]), rel=1e-4)
 
 
 def test_a_linear_autoencoder_reaches_the_pca_floor():
@@ -55,6 +57,9 @@ def test_a_linear_autoencoder_reaches_the_pca_floor():
     method.fit(pictures, batch_size=256, epochs=1, steps_per_epoch=3000, verbose=0)
     loss = method.test_step(batch_of(method, pictures))["loss"]
     assert float(loss) == pytest.approx(floor, rel=0.02)
+    figures = method.assess(array_source("patterns", pictures), None)
+    assert figures["pca_error"] == pytest.approx(floor, rel=1e-3)
+    assert figures["reconstruction_error"] == pytest.approx(float(loss), rel=1e-4)
     assert floor < 0.5 * flat.var(axis=0).mean()  # and the floor is far below what no code at all would reach
 
 
@@ -62,15 +67,16 @@ def test_learns_to_rebuild_below_the_variance():
     pictures = images(16)
     method = build(bottleneck=16)
     method.compile(keras.optimizers.Adam(3e-3))
-    losses = method.fit(pictures, batch_size=16, epochs=150, verbose=0).history["loss"]
+    losses = method.fit(pictures, batch_size=16, epochs=100, verbose=0).history["loss"]
     variance = (pictures / 255.0).var(axis=0).mean()
     assert losses[-1] < 0.5 * variance
 
 
-def test_the_code_decides_the_picture():
+def test_the_code_decides_the_picture_and_goes_downstream():
     method = build()
     outputs = method.forward(batch_of(method, images(4)), training=False)
     assert outputs["code"].shape == (4, 64)
+    np.testing.assert_allclose(method(images(4)), outputs["code"], atol=1e-6)
     moved = method.decoder(outputs["code"] + 1.0, training=False)
     assert np.abs(moved - outputs["reconstruction"]).max() > 1e-3
 
@@ -94,6 +100,15 @@ def test_denoising_corrupts_the_input_and_keeps_the_target():
     difference = noisy["image"].numpy() - noisy["target"].numpy()
     assert difference.std() == pytest.approx(0.1, rel=0.02)
     assert np.abs(difference[0] - difference[1]).max() > 0.1
+
+
+def test_the_code_reads_the_places_of_the_last_map():
+    """Where there is none it reads the embedding, as from a vision transformer."""
+    method = build(32)
+    assert method.coder.get_layer("code").kernel.shape == (2 * 2 * 64, 64)
+    transformer = kzoo.build_backbone("vit_tiny", input_shape=(16, 16, 1), depth=1)
+    method = kzoo.build_method("autoencoder", transformer)
+    assert method.coder.get_layer("code").kernel.shape == (192, 64)
 
 
 def test_gradient_reaches_everything():

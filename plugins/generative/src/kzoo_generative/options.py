@@ -1,10 +1,10 @@
-"""Options of the generative methods. Light: pydantic only."""
+"""Options of the generative methods and of their backbone. Light: pydantic only."""
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from kzoo.options import ImageOptions
+from kzoo.options import ImageOptions, Options
 
 
 class AutoencoderOptions(ImageOptions):
@@ -17,3 +17,79 @@ class AutoencoderOptions(ImageOptions):
     )
     noise: float = Field(0.0, ge=0, description="standard deviation of Gaussian noise on the input (denoising)")
     masked: float = Field(0.0, ge=0, lt=1, description="share of the input's pixels set to 0 (denoising)")
+
+
+class VAEOptions(ImageOptions):
+    latent: int = Field(64, ge=1, description="width of the code z")
+    beta: float = Field(1.0, ge=0, description="weight of the KL divergence; 1 gives the evidence lower bound")
+    likelihood: Literal["bernoulli", "gaussian"] = Field(
+        "bernoulli", description="p(x|z): bernoulli, cross-entropy of each value; gaussian, of unit variance"
+    )
+    decoder_width: int = Field(32, ge=1, description="channels of the decoder's last hidden layer; doubled inwards")
+
+
+class GANOptions(ImageOptions):
+    latent: int = Field(100, ge=1, description="width of the noise z that images are generated from")
+    generator_width: int = Field(
+        128, ge=1, description="channels of the generator's last hidden layer; doubled inwards, 1024 at most"
+    )
+    grid: int = Field(
+        4, ge=1, description="downstream, each feature map of the discriminator is max-pooled to so many cells a side"
+    )
+
+
+class DiscriminatorOptions(Options):
+    """Options of `dcgan_discriminator`."""
+
+    widths: tuple[int, ...] = Field(
+        (64, 128, 256, 512), min_length=2, description="channels of each convolution; each halves the resolution"
+    )
+
+
+class CropOptions(ImageOptions):
+    """How a random square crop is cut; whole images by default."""
+
+    scale: tuple[float, float] = Field(
+        (1.0, 1.0), description="area of the random square crop, as a share of the image"
+    )
+    flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "CropOptions":
+        low, high = self.scale
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"scale: expected 0 < low <= high <= 1. Received: {low}, {high}")
+        return self
+
+
+class ContextEncoderOptions(CropOptions):
+    region: Literal["centre", "random"] = Field(
+        "centre", description="what is hidden: the central square of half the side, or a region of irregular outline"
+    )
+    covered: float = Field(0.25, gt=0, lt=1, description="share of the image that a random region hides")
+    overlap: int = Field(
+        4, ge=0, description="pixels of the region's rim that are asked for though visible; their error counts tenfold"
+    )
+    reconstruction: float = Field(
+        0.999, gt=0, le=1, description="weight of the reconstruction loss; the rest is the adversary's, 1: no adversary"
+    )
+    bottleneck: int = Field(4000, ge=1, description="width of the code between encoder and decoder")
+    decoder_width: int = Field(64, ge=1, description="channels of the decoder's last hidden layer; doubled inwards")
+    adversary_width: int = Field(
+        64, ge=1, description="channels of the adversary's first layer; doubled with each, eightfold at most"
+    )
+
+
+class ColorizationOptions(CropOptions):
+    stride: int = Field(8, ge=1, description="the colour of every so many-th pixel is asked for, across and down")
+    neighbours: int = Field(
+        5, ge=1, le=313, description="nearest colours that share a pixel's target; the authors' code takes 10"
+    )
+    rebalance: float = Field(
+        0.5, ge=0, le=1, description="share of the uniform distribution in rebalancing; 1: all colours count alike"
+    )
+    head: tuple[int, ...] = Field(
+        (4096, 4096), description="channels of the convolutions between the backbone's map and the 313 colours"
+    )
+    head_kernel: int = Field(6, ge=1, description="side of the first of them in places; the others have 1")
+    head_dilation: int = Field(2, ge=1, description="dilation of the first of them")
