@@ -8,6 +8,8 @@ import pytest
 import tensorflow as tf
 
 import kzoo
+from kzoo import augment
+from kzoo.errors import OptionsError
 
 
 def build(size=16, channels=3, **options):
@@ -53,6 +55,47 @@ def test_uniform_logits_cost_log_4():
     method = build()
     logs = method.loss({"logits": tf.zeros((32, 4))}, batch_of(method, noise()))
     assert float(logs["loss"]) == pytest.approx(math.log(4), abs=1e-6)
+    assert method.chance() == pytest.approx({"loss": 1.3863, "accuracy": 0.25}, abs=1e-4)
+
+
+def test_turning_on_to_a_full_turn_is_exact():
+    images = noise() / np.float32(255)
+    for turn in range(4):
+        there = augment.rotate90(images, tf.fill(8, turn))
+        np.testing.assert_array_equal(augment.rotate90(there, tf.fill(8, (4 - turn) % 4)), images)
+
+
+def test_an_earlier_feature_can_go_downstream():
+    method = build(feature="map_2")
+    images = noise(2) / np.float32(255)
+    expected = method.backbone(images, training=False)
+    outputs = method.encoder(images, training=False)
+    np.testing.assert_allclose(outputs["embedding"], tf.reduce_mean(expected["map_2"], axis=[1, 2]), atol=1e-6)
+    np.testing.assert_array_equal(method(images), outputs["embedding"])
+    np.testing.assert_array_equal(outputs["map_1"], expected["map_1"])
+    last = build()
+    assert last.encoder is last.backbone
+    # the turn is still told from the last layer
+    logits = method.forward({"image": images}, training=False)["logits"]
+    np.testing.assert_allclose(logits, method.classifier(expected["embedding"]), atol=1e-6)
+    with pytest.raises(OptionsError, match=r"rotation: feature: convnet4 has embedding, map.*Received: map_9"):
+        build(feature="map_9")
+
+
+def test_answers_turn_back_by_what_was_said():
+    method = build(padding=0, flip=0.0)
+    images = noise(4)
+    batch = batch_of(method, images)
+    true = [1, 2, 3, 0]
+    said = [1, 2, 3, 2]  # the last is wrong
+    method.forward = lambda batch, training: {"logits": tf.one_hot(said, 4)}
+    answers = method.answers({}, batch)
+    for i in range(4):
+        np.testing.assert_array_equal(answers["turned"][i], np.rot90(images[i], true[i]) / np.float32(255))
+        np.testing.assert_array_equal(
+            answers["turned back"][i], np.rot90(images[i], true[i] - said[i]) / np.float32(255)
+        )
+    assert answers["answer"] == ["90 degrees", "180 degrees", "270 degrees", "180 degrees,\nnot 0"]
 
 
 def test_gradient_reaches_everything():
