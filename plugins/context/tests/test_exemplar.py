@@ -186,8 +186,8 @@ class TestClasses:
         method = build()
         angle = {"image": [0.0, 0.4, 1.0], "seed_patch": [0.1, 0.9, 0.9]}
         method.embed = lambda x, training: tf.constant([[math.cos(a), math.sin(a)] for a in angle[x]], tf.float32)
-        # the first is nearest to its own seed: 2 of 2; the other two have a seed at the same distance: half a point; the
-        # first seed is nearer to the second transform, and farther from the third
+        # the first: its own seed is nearest, 2 of 2. The others have two seeds at the same distance, half a point each;
+        # the first seed is nearer to the second transform, but not to the third
         logs = method.test_step({"image": "image", "seed_patch": "seed_patch"})
         assert float(logs["ranking"]) == pytest.approx((2 + 0.5 + 1.5) / 6, abs=1e-6)
 

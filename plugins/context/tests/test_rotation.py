@@ -91,10 +91,9 @@ def test_answers_turn_back_by_what_was_said():
     method.forward = lambda batch, training: {"logits": tf.one_hot(said, 4)}
     answers = method.answers({}, batch)
     for i in range(4):
-        np.testing.assert_array_equal(answers["turned"][i], np.rot90(images[i], true[i]) / np.float32(255))
-        np.testing.assert_array_equal(
-            answers["turned back"][i], np.rot90(images[i], true[i] - said[i]) / np.float32(255)
-        )
+        image = images[i] / np.float32(255)
+        np.testing.assert_array_equal(answers["turned"][i], np.rot90(image, true[i]))
+        np.testing.assert_array_equal(answers["turned back"][i], np.rot90(image, true[i] - said[i]))
     assert answers["answer"] == ["90 degrees", "180 degrees", "270 degrees", "180 degrees,\nnot 0"]
 
 
