@@ -86,7 +86,7 @@ class ColorizationOptions(CropOptions):
         5, ge=1, le=313, description="nearest colours that share a pixel's target; the authors' code takes 10"
     )
     rebalance: float = Field(
-        0.5, ge=0, le=1, description="share of the uniform distribution in rebalancing; 1: all colours count alike"
+        0.5, gt=0, le=1, description="share of the uniform distribution in rebalancing; 1: all colours count alike"
     )
     head: tuple[int, ...] = Field(
         (4096, 4096), description="channels of the convolutions between the backbone's map and the 313 colours"
