@@ -75,7 +75,9 @@ class InstDisc(Method):
             scores = tf.matmul(feature, entries, transpose_b=True) / self.options.temperature
             loss = losses.cross_entropy(scores, labels)
         else:
-            scores, labels = self.noise_scores(feature, batch), tf.zeros_like(batch["id"])
+            ids = draw_with_noise(batch["id"], batch["seed"], self.options.noise, self.bank.size)
+            scores = dot_products(feature, self.bank.read(ids)) / self.options.temperature
+            labels = tf.zeros_like(batch["id"])
             loss = self.noise_contrast.loss(scores)
             if training:
                 self.noise_contrast.freeze(scores)
@@ -83,11 +85,6 @@ class InstDisc(Method):
             moved = feature - tf.cast(self.bank.read(batch["id"]), feature.dtype)
             loss += self.options.proximal * tf.reduce_mean(tf.reduce_sum(tf.square(moved), axis=1))
         return {"loss": loss, "accuracy": losses.accuracy(scores, labels)}
-
-    def noise_scores(self, feature: tf.Tensor, batch: Batch) -> tf.Tensor:
-        """f . v / temperature with the own entry and with the noise, `[b, 1 + noise]`."""
-        ids = draw_with_noise(batch["id"], batch["seed"], self.options.noise, self.bank.size)
-        return dot_products(feature, self.bank.read(ids)) / self.options.temperature
 
     def assess(self, train: Source, test: Source | None) -> dict[str, float]:
         """Accuracy of the weighted vote of 200 neighbours in the bank, each with exp(cosine / temperature)."""

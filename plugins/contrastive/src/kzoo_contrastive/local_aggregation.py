@@ -12,7 +12,7 @@ from kzoo import replicas
 from kzoo.errors import OptionsError
 from kzoo.method import Batch, Logs
 from kzoo_contrastive.inst_disc import InstDisc
-from kzoo_contrastive.nce import dot_products
+from kzoo_contrastive.nce import dot_products, draw_with_noise
 from kzoo_contrastive.options import LocalAggregationOptions
 
 _LEAST = 1e-7  # share of the close neighbours below which the loss does not grow further; the authors'
@@ -86,26 +86,33 @@ class LocalAggregation(InstDisc):
 
     def discriminate(self, feature: tf.Tensor, batch: Batch, training: bool = False) -> Logs:
         """The loss whose turn it is; close: the share of the background neighbours that are close, in [0, 1]."""
-        aggregating, zero = replicas.local(self.aggregating) > 0, tf.zeros([], feature.dtype)
-        no_scores = tf.zeros([tf.shape(feature)[0], 1 + self.options.noise], feature.dtype)
-        scores, loss, close = tf.cond(
-            aggregating,
-            lambda: (no_scores, *self.aggregate(feature, batch["id"])),
-            lambda: (self.noise_scores(feature, batch), zero, zero),
-        )
-        loss = tf.where(aggregating, loss, self.noise_contrast.loss(scores))
-        if training:
-            self.noise_contrast.freeze(scores, when=~aggregating)
-        return {"loss": loss, "close": close}
+        aggregating = replicas.local(self.aggregating) > 0
+        noise, background = 1 + self.options.noise, self.options.background
 
-    def aggregate(self, feature: tf.Tensor, ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The loss of unit-norm features `[b, d]` of the examples `ids` `[b]`, and the share of B that is in C."""
-        background = self.bank.nearest(feature, self.options.background)
-        scores = dot_products(feature, self.bank.read(background)) / self.options.temperature
+        def padded(ids: tf.Tensor) -> tf.Tensor:
+            return tf.pad(ids, [[0, 0], [0, max(noise, background) - ids.shape[1]]])
+
+        # only the choice of entries is conditional: both losses of some scores are cheap, but searching the bank is not
+        ids = tf.cond(
+            aggregating,
+            lambda: padded(self.bank.nearest(feature, background)),
+            lambda: padded(draw_with_noise(batch["id"], batch["seed"], self.options.noise, self.bank.size)),
+        )
+        scores = dot_products(feature, self.bank.read(ids)) / self.options.temperature
+        warm_up = self.noise_contrast.loss(scores[:, :noise])
+        if training:
+            self.noise_contrast.freeze(scores[:, :noise], when=~aggregating)
+        loss, close = self.aggregate(scores[:, :background], ids[:, :background], batch["id"])
+        return {"loss": tf.where(aggregating, loss, warm_up), "close": tf.where(aggregating, close, 0.0)}
+
+    def aggregate(self, scores: tf.Tensor, background: tf.Tensor, ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The loss, and the share of B that is in C.
+
+        scores: f . v / temperature of the background neighbours, whose ids `background` are, both `[b, k]`.
+        ids: of the examples themselves, `[b]`.
+        """
         clusters = replicas.local(self.clusters)
-        same = tf.gather(clusters, background) == tf.gather(clusters, ids)[:, None]  # [b, background, clusterings]
-        close = tf.reduce_any(same, axis=2)
-        weights = tf.nn.softmax(scores)
-        share = tf.reduce_sum(tf.where(close, weights, tf.zeros_like(weights)), axis=1)
-        loss = -tf.reduce_mean(tf.math.log(share + _LEAST))
-        return loss, tf.reduce_mean(tf.cast(close, loss.dtype))
+        same = tf.gather(clusters, background) == tf.gather(clusters, ids)[:, None]  # [b, k, clusterings]
+        close = tf.cast(tf.reduce_any(same, axis=2), scores.dtype)
+        share = tf.reduce_sum(close * tf.nn.softmax(scores), axis=1)
+        return -tf.reduce_mean(tf.math.log(share + _LEAST)), tf.reduce_mean(close)

@@ -1,4 +1,4 @@
-"""SimCLR and MoCo against the closed forms and the step order of their papers."""
+"""MoCo v1 and v2 against the closed forms and the step order of their papers."""
 
 import math
 
@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 import kzoo
-from kzoo.errors import StrategyError
-from kzoo.layers import BatchNormalization, split_batch_statistics
+from kzoo.errors import OptionsError, StrategyError
+from kzoo.layers import split_batch_statistics
 
 
 def images(count=16, size=16, channels=3, seed=0):
@@ -44,75 +44,6 @@ def identities(variables):
 
 def values(method):
     return [np.array(v) for v in method.variables]
-
-
-class TestSimCLR:
-    def test_views_differ_between_themselves_and_examples_and_repeat_under_a_seed(self):
-        method = build("simclr")
-        raw = {"image": tf.constant(np.repeat(images(1), 4, axis=0))}
-        seed = tf.range(4, dtype=tf.int64)
-        ready = method.pretext(raw, seed, method.options)
-        for view in ("view_0", "view_1"):
-            assert ready[view].shape == (4, 16, 16, 3)
-            assert 0 <= float(tf.reduce_min(ready[view])) <= float(tf.reduce_max(ready[view])) <= 1
-        assert np.abs(ready["view_0"] - ready["view_1"]).mean() > 0.01
-        assert np.abs(ready["view_0"][0] - ready["view_0"][1]).mean() > 0.01
-        np.testing.assert_array_equal(ready["view_1"], method.pretext(raw, seed, method.options)["view_1"])
-
-    def test_the_head_is_the_papers(self):
-        head = build("simclr").projector.layers
-        kinds = [type(layer) for layer in head]
-        assert kinds == [
-            keras.layers.Dense,
-            BatchNormalization,
-            keras.layers.ReLU,
-            keras.layers.Dense,
-            BatchNormalization,
-        ]
-        assert not head[0].use_bias
-        assert not head[3].use_bias
-        assert (head[0].units, head[3].units) == (2048, 128)
-        assert not head[4].center
-        assert head[4].scale
-        assert float(np.std(head[0].kernel)) == pytest.approx(0.01, rel=0.05)
-
-    def test_both_views_share_one_batch_normalisation(self):
-        """One forward pass of 2B: the mean of the output over both views is 0, not over each."""
-        method = build("simclr")
-        outputs = method.forward(batch_of(method), training=True)
-        both = np.concatenate([outputs["z_0"], outputs["z_1"]])
-        np.testing.assert_allclose(both.mean(axis=0), np.zeros(128), atol=1e-4)
-        assert np.abs(outputs["z_0"].numpy().mean(axis=0)).max() > 1e-3
-
-    def test_collapsed_projections_cost_log_of_the_others(self):
-        method = build("simclr")
-        same = tf.ones((16, 128))
-        logs = method.loss({"z_0": same, "z_1": same}, {})
-        assert float(logs["loss"]) == pytest.approx(math.log(31), abs=1e-4)
-
-    def test_gradient_reaches_backbone_and_head(self):
-        method = build("simclr")
-        method.compile(keras.optimizers.SGD(0.1))
-        before = values(method)
-        method.train_step(batch_of(method))
-        assert identities(method.trainable_variables) <= changed(method, before)
-
-    def test_learns_one_batch(self):
-        method = build("simclr", temperature=0.5, projector=(64, 32))
-        method.compile(keras.optimizers.Adam(3e-3))
-        step, batch = tf.function(method.train_step), batch_of(method)
-        first = float(step(batch)["loss"])
-        for _ in range(60):
-            last = step(batch)
-        bound = math.log(1 + 30 * math.exp(-2 / 0.5 * 16 / 31))  # near what evenly spread negatives allow
-        assert float(last["loss"]) < bound + 0.35 * (first - bound)
-        assert float(last["accuracy"]) == 1.0
-
-    def test_works_on_grey_images_of_another_size(self):
-        method = build("simclr", size=28, channels=1)
-        method.compile("adam")
-        history = method.fit(images(8, 28, 1), batch_size=8, verbose=0)
-        assert np.isfinite(history.history["loss"]).all()
 
 
 class TestMoCo:
@@ -201,8 +132,48 @@ class TestMoCo:
     def test_refuses_groups_that_do_not_divide_over_the_replicas(self, monkeypatch):
         method = moco(groups=3)
         monkeypatch.setattr("kzoo.replicas.count", lambda: 2)
-        with pytest.raises(StrategyError, match=r"method.options.groups: 3 groups do not divide over 2 replicas"):
-            method.batch_statistics()
+        with pytest.raises(StrategyError, match=r"method.options.groups: 3 groups do not divide over 2 replicas$"):
+            method.batch_statistics(None)
+
+    def test_refuses_groups_that_do_not_divide_over_the_accumulated_parts(self):
+        method = moco(groups=2)
+        method.compile(keras.optimizers.SGD(0.05), accumulate=4)
+        with pytest.raises(StrategyError, match="2 groups do not divide over 1 replicas x 4 accumulated parts"):
+            method.train_step(batch_of(method))
+
+    def test_refuses_a_batch_that_does_not_divide_by_the_groups(self):
+        method = moco(groups=3)
+        with pytest.raises(StrategyError, match=r"train.batch_size: 16 does not divide by 3, method.options.groups"):
+            method.train_step(batch_of(method))
+
+    def test_refuses_a_queue_that_is_no_multiple_of_the_batch(self):
+        method = moco(queue=40)
+        with pytest.raises(OptionsError, match="queue: 40 is not a multiple of the global batch 16"):
+            method.train_step(batch_of(method))
+
+    def test_a_batch_in_two_parts_has_the_same_groups(self):
+        """Two groups in one pass, or one in each of two parts: the same losses, the same weights."""
+        traces = []
+        for parts in (1, 2):
+            method = moco(groups=2)
+            method.compile(keras.optimizers.SGD(0.05), accumulate=parts)
+            batch = batch_of(method)
+            logs = [float(method.train_step(batch)["loss"]) for _ in range(2)]
+            traces.append((logs, [np.array(v) for v in method.trainable_variables]))
+        assert traces[0][0] == pytest.approx(traces[1][0], abs=1e-4)
+        for one, two in zip(traces[0][1], traces[1][1], strict=True):
+            np.testing.assert_allclose(one, two, atol=1e-4)
+
+    def test_chance_is_equal_logits(self):
+        assert moco(queue=4096).chance() == pytest.approx({"loss": 8.3180, "accuracy": 1 / 4097}, abs=1e-4)
+        assert moco(queue=4096, decoupled=True).chance()["loss"] == pytest.approx(math.log(4096))
+
+    def test_decoupled_the_key_leaves_the_denominator(self):
+        method = moco(decoupled=True, temperature=1.0)
+        query, keys = (tf.math.l2_normalize(tf.random.normal((16, 128)), axis=1) for _ in range(2))
+        logits = query.numpy() @ method.queue.read().numpy().T
+        expected = np.mean(np.log(np.exp(logits).sum(axis=1)) - np.sum(query.numpy() * keys.numpy(), axis=1))
+        assert float(method.loss({"query": query}, {"keys": keys})["loss"]) == pytest.approx(expected, rel=1e-4)
 
     def test_finds_the_key_of_each_query_once_the_queue_is_real(self):
         method = moco(momentum=0.9, temperature=0.2)
