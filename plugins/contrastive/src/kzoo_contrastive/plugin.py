@@ -83,7 +83,7 @@ def kzoo_methods() -> Iterator[MethodSpec]:
             "clusters": 4,
             "clusterings": 2,
             "iterations": 3,
-            "warmup_epochs": 0,
+            "warmup_epochs": 1,
         },
     )
     yield MethodSpec(
