@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import sys
 import tempfile
 import traceback
@@ -67,6 +68,8 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
             function(*args, **kwargs)
         except typer.Exit:
             raise
+        except KeyboardInterrupt:
+            raise typer.Exit(128 + signal.SIGINT) from None
         except Exception as error:
             if kwargs["debug"]:
                 traceback.print_exc()
@@ -198,6 +201,9 @@ def train(
         Path | None, typer.Option("--run-dir", metavar="DIR", help="Folder of the run; runs/<name> where left out.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")] = False,
+    allow_plugin_change: Annotated[
+        bool, typer.Option("--allow-plugin-change", help="Resume although plugins have other versions now.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the recipe and print the plan, no more.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -211,12 +217,13 @@ def train(
         call = ["kzoo", "train", str(recipe)] + [part for override in overrides or () for part in ("--set", override)]
         call += ["--run-dir", str(run_dir)] if run_dir else []
         call += ["--resume"] if resume else []
+        call += ["--allow-plugin-change"] if allow_plugin_change else []
         describe.print_plan(_console(), checked, run_dir or Path("runs", checked.name), shlex.join(call))
         return
     with _importing_tensorflow():
         from kzoo.train import train as run
 
-    run(checked, run_dir=run_dir, resume=resume, console=_console())
+    run(checked, run_dir=run_dir, resume=resume, console=_console(), allow_plugin_change=allow_plugin_change)
 
 
 @_command

@@ -42,8 +42,16 @@ class TrainingError(KzooError):
     """Training stopped: a loss that is not a number, a folder that cannot be written."""
 
 
+class Interrupted(TrainingError):
+    """A signal stopped the training, which was saved first. Exit code as shells have it: 128 + the signal's number."""
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
 class CheckpointError(KzooError):
-    """A checkpoint is damaged or belongs to another recipe."""
+    """A checkpoint is damaged, or belongs to another recipe, other plugins or other data."""
 
 
 class EvaluationError(KzooError):
@@ -52,3 +60,7 @@ class EvaluationError(KzooError):
 
 class ExportError(KzooError):
     """The export was refused, or did not answer what the backbone answers."""
+
+
+class ConformanceError(KzooError):
+    """A method or backbone breaks the contract: what is wrong, and what to change."""

@@ -1,11 +1,17 @@
-"""Writing that loses nothing: beside the place, flushed to the disk, then renamed into it."""
+"""Writing that loses nothing: beside the place, flushed to the disk, then renamed into it.
 
+What is unfinished has a name that `sweep` knows, so that nothing stays of a process that was killed.
+"""
+
+import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_SCRATCH = ".scratch."
 
 
 @contextmanager
@@ -14,7 +20,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The file keeps the ending of `path` (Keras asks for `.weights.h5`).
     """
-    scratch = path.parent / f".{os.getpid()}.{path.name}"
+    scratch = path.parent / f"{_SCRATCH}{os.getpid()}.{path.name}"
     try:
         yield scratch
         sync(scratch)
@@ -28,16 +34,49 @@ def replacing(path: Path) -> Iterator[Path]:
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder to fill, which becomes `path` when the block ends well. Raises OSError if `path` already holds files."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    scratch = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{path.name}.", dir=path.parent))
     try:
         yield scratch
-        for file in scratch.rglob("*"):
+        for file in [*scratch.rglob("*"), scratch]:
             sync(file)
         scratch.chmod(0o755)  # mkdtemp's folders are private
         os.rename(scratch, path)
         sync(path.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Delete a folder; a process that is killed meanwhile leaves all of it or nothing that looks like it."""
+    scratch = tempfile.mkdtemp(prefix=f"{_SCRATCH}{path.name}.", dir=path.parent)
+    os.rename(path, scratch)
+    shutil.rmtree(scratch)
+
+
+def sweep(folder: Path) -> None:
+    """Delete what killed processes left unfinished anywhere below a folder. No other process may be writing there."""
+    for scratch in sorted(folder.rglob(f"{_SCRATCH}*"), reverse=True):  # what is inside first
+        shutil.rmtree(scratch) if scratch.is_dir() else scratch.unlink()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Keep other processes out of a folder; answers whether they are. The lock goes with the process, however it ends.
+
+    Where the file system has no locks, none is kept and the answer is yes.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            alone = True
+        except BlockingIOError:
+            alone = False
+        except OSError:
+            alone = True
+        yield alone
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -225,7 +225,7 @@ def decisive(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json", exclude={"name": True, "evaluate": True, "export": True, "train": free})
 
 
-def changes(before: dict[str, Any], after: dict[str, Any], path: Keys = ()) -> list[str]:
+def changes(before: dict[str, Any], after: dict[str, Any], path: tuple[str, ...] = ()) -> list[str]:
     """What differs between two recipes as plain data, a line for each key: "optimizer.momentum: 0.9, was 0.8"."""
     lines = []
     for key in [*before, *(key for key in after if key not in before)]:

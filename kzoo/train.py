@@ -1,35 +1,60 @@
-"""Train a recipe: from the checked recipe to a finished run."""
+"""Train a recipe: from the checked recipe to a finished run, or from where one stopped to its end."""
 
 import csv
+import errno
+import os
+import signal
+import threading
 import time
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from kzoo import checkpoint, devices, optimizers
+from kzoo.checkpoint import Checkpoint
 from kzoo.data import Source
-from kzoo.errors import CheckpointError, TrainingError
-from kzoo.method import Method
+from kzoo.errors import CheckpointError, Interrupted, TrainingError
+from kzoo.files import locked, replacing, sweep, sync
+from kzoo.method import EpochMeans, Method
 from kzoo.plugins import load_plugins
-from kzoo.recipe import Recipe, recipe_hash
+from kzoo.recipe import Recipe, changes, decisive, recipe_hash
 from kzoo.report import evaluate_run, export_run, picture_training, pretext_figures
-from kzoo.runs import Run, build_method, open_sources, plugin_versions
+from kzoo.runs import Run, build_method, open_sources, plugin_versions, versions
+
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
-def train(recipe: Recipe, run_dir: Path | None, resume: bool, console: Console) -> Run:
+def train(
+    recipe: Recipe, run_dir: Path | None, resume: bool, console: Console, allow_plugin_change: bool = False
+) -> Run:
     """Train a recipe to its last epoch, then evaluate and export it.
 
-    run_dir: the run's folder; by default `runs/<name>`. resume: go on from the newest checkpoint that verifies.
-    Raises CheckpointError (the folder holds a run already, or none that can be resumed) and what training may raise.
+    Args:
+        run_dir: the run's folder; by default `runs/<name>`.
+        resume: go on from the newest checkpoint that verifies, exactly: as if the training had never stopped. From the
+            beginning, and saying so, where there is none yet.
+        allow_plugin_change: resume although plugins of other versions are installed than the run was made with.
+
+    Raises:
+        CheckpointError: the folder holds a run already, or one that cannot be resumed with this recipe.
+        Interrupted: SIGTERM or SIGINT came; the training is saved.
+        TrainingError: the loss is not a number, or the folder cannot be written.
     """
     run = Run(run_dir or Path("runs") / recipe.name)
-    if (run.folder / "recipe.yaml").exists() and not resume:
+    before = (run.folder / "recipe.yaml").exists()
+    if before and not resume:
         raise CheckpointError(f"{run.folder}: holds a run already; add --resume, or another --run-dir")
+    if before:
+        _refuse_changes(run, recipe, console)
     strategy = devices.make_strategy(recipe.train.strategy, recipe.train.devices, recipe.train.batch_size)
     source, test = sources = open_sources(recipe)
     steps = recipe.train.steps_per_epoch or source.size // recipe.train.batch_size
@@ -42,20 +67,25 @@ def train(recipe: Recipe, run_dir: Path | None, resume: bool, console: Console) 
     finally:
         keras.config.set_dtype_policy(policy)
 
-    identity = recipe_hash(recipe)
-    start = _resume(run, method, identity) if resume else 0
-    _start(run, recipe, devices.describe(strategy))
-    console.print(_plan(recipe, run, method, source, devices.describe(strategy), steps))
-    began = time.monotonic()
-    if start < recipe.train.epochs * steps:
-        _fit(run, recipe, method, source, steps, start, identity, console)
-    run.save_encoder(method.encoder)
-    run.note(status="trained", seconds=round(time.monotonic() - began, 1))
-    picture_training(run, method, source, test)
-    run.note(pretext=pretext_figures(run, method, source, test, console))
-    evaluate_run(run.folder, console, sources)
-    export_run(run.folder, list(recipe.export.formats), None, console, sources)
-    run.note(status="finished")
+    with _writing(run), _alone(run, strategy):
+        found = _resume(run, method, recipe, source, allow_plugin_change, console) if resume else None
+        run.start(recipe, devices.describe(strategy))
+        start = 0
+        if found:
+            start = found.step
+            earlier = run.record.get("resumed", [])
+            run.note(resumed=[*earlier, {"step": start, "plugins": found.made_with["plugins"]}])
+        console.print(_plan(recipe, run, method, source, devices.describe(strategy), steps))
+        began = time.monotonic()
+        if start < recipe.train.epochs * steps:
+            _fit(run, recipe, method, source, steps, found, console)
+        run.save_encoder(method.encoder)
+        run.note(status="trained", seconds=round(time.monotonic() - began, 1))
+        picture_training(run, method, source, test)
+        run.note(pretext=pretext_figures(run, method, source, test, console))
+        evaluate_run(run.folder, console, sources)
+        export_run(run.folder, list(recipe.export.formats), None, console, sources)
+        run.note(status="finished")
     console.print(f"\nEverything is in [bold]{run.folder}[/bold]")
     return run
 
@@ -77,55 +107,99 @@ def compile_method(method: Method, recipe: Recipe, steps_per_epoch: int) -> None
 
 
 def _fit(
-    run: Run, recipe: Recipe, method: Method, source: Source, steps: int, start: int, identity: str, console: Console
+    run: Run, recipe: Recipe, method: Method, source: Source, steps: int, found: Checkpoint | None, console: Console
 ) -> None:
-    log = run.logs / "metrics.csv"
+    log, start = run.logs / "metrics.csv", found.step if found else 0
     _forget_after(log, start // steps)
     extra, broken = load_plugins().callbacks(recipe, run.folder)
     for record in broken:
         warnings.warn(f"{record.title} adds no callbacks: {record.problem}; {record.remedy}", stacklevel=2)
-    bar = _ProgressBar(recipe.train.epochs, steps, recipe.train.batch_size, console)
+    bar = _ProgressBar(recipe.train.epochs, steps, recipe.train.batch_size, start, console)
+    callbacks = [
+        EpochMeans(),
+        _Pace(recipe.train.batch_size),
+        keras.callbacks.CSVLogger(str(log), append=True),
+        keras.callbacks.TensorBoard(str(run.logs), write_graph=False),
+        bar,
+        *extra,
+    ]
     try:
-        method.fit(
-            method.stream(source, batch_size=recipe.train.batch_size, seed=recipe.seed, start_step=start),
-            epochs=recipe.train.epochs,
-            initial_epoch=start // steps,
-            steps_per_epoch=steps,
-            verbose=0,
-            callbacks=[
-                _Pace(recipe.train.batch_size),
-                keras.callbacks.CSVLogger(str(log), append=True),
-                keras.callbacks.TensorBoard(str(run.logs), write_graph=False),
-                bar,
-                _Checkpoints(run, recipe, identity, steps),
-                *extra,
-            ],
-        )
+        with _heard_signals(console) as signalled:
+            saver = _Checkpoints(run, recipe, source, steps, found, callbacks, signalled)
+            method.fit(
+                source,
+                batch_size=recipe.train.batch_size,
+                seed=recipe.seed,
+                epochs=recipe.train.epochs,
+                steps_per_epoch=steps,
+                start_step=start,
+                verbose=0,
+                callbacks=[*callbacks, saver],
+            )
     finally:
         bar.close()
 
 
-def _start(run: Run, recipe: Recipe, device: str) -> None:
-    try:
-        run.start(recipe, device)
-    except OSError as error:
-        raise TrainingError(f"{run.folder}: cannot be written: {error.strerror}; choose another --run-dir") from error
+# ---- resuming --------------------------------------------------------------------------------------------------------
 
 
-def _resume(run: Run, method: Method, identity: str) -> int:
-    """Load the newest checkpoint; returns its step."""
-    then, now = run.record.get("plugins"), plugin_versions()
-    if then and then != now:
-        changed = sorted({f"{name} {version}" for name, version in {*then.items()} ^ {*now.items()}})
+def _refuse_changes(run: Run, recipe: Recipe, console: Console) -> None:
+    """Raise where a run's recipe differs from the given one in what a run cannot change."""
+    lines = changes(decisive(run.recipe), decisive(recipe))
+    if lines:
         raise CheckpointError(
-            f"{run.folder}: plugins have changed since ({', '.join(changed)}); install those, or start anew"
+            f"{run.folder}: was begun with another recipe ({'; '.join(lines)}); "
+            "take these back, or use another --run-dir"
         )
-    return checkpoint.restore(run.checkpoints, _state(method), recipe_hash=identity)
+    epochs, was = recipe.train.epochs, run.recipe.train.epochs
+    if epochs != was:
+        console.print(
+            f"train.epochs: {epochs}, was {was}: the {recipe.optimizer.schedule} schedule of the learning rate, and "
+            f"what else changes over the training, is that of {epochs} epochs from here on; the weights will differ "
+            f"from those of a run that had {epochs} from its beginning"
+        )
 
 
-def _state(method: Method) -> list[Any]:
-    """Every variable that the next step depends on."""
-    return [*method.variables, *(slot for optimizer in method.optimizers.values() for slot in optimizer.variables)]
+def _resume(
+    run: Run, method: Method, recipe: Recipe, source: Source, allow_plugin_change: bool, console: Console
+) -> Checkpoint | None:
+    """Load the newest checkpoint; None where the run has made none yet."""
+    sweep(run.folder)
+    found = checkpoint.newest(run.checkpoints)
+    if found is None:
+        log = run.logs / "metrics.csv"
+        if log.exists() and log.stat().st_size:
+            raise CheckpointError(
+                f"{run.checkpoints}: no checkpoint is left of this run; start anew in another --run-dir"
+            )
+        console.print(f"{run.folder}: no checkpoint yet; training starts at its beginning")
+        return None
+    made_with = found.made_with
+    if made_with["examples"] != source.size:
+        raise CheckpointError(
+            f"{source.name}: has {source.size:,} examples, had {made_with['examples']:,} when {found.path} was saved; "
+            "restore the data, or start anew"
+        )
+    changed = _changed(made_with["plugins"], plugin_versions())
+    if changed and not allow_plugin_change:
+        raise CheckpointError(
+            f"{run.folder}: plugins have changed since ({changed}); install those, or add --allow-plugin-change"
+        )
+    changed = "; ".join(filter(None, (changed, _changed(made_with["versions"], versions()))))
+    if changed:
+        console.print(f"[yellow]changed since this run was saved: {changed}; the numbers may differ from now on")
+    found.load(checkpoint.state(method), recipe_hash=recipe_hash(recipe))
+    console.print(f"resumed from {found.path}")
+    return found
+
+
+def _changed(then: dict[str, str], now: dict[str, str]) -> str:
+    """What has another version now, or is gone: "kzoo-x 0.2, was 0.1". What came anew changes no training."""
+    return "; ".join(
+        f"{name} {now.get(name, 'is not installed')}, was {version}"
+        for name, version in then.items()
+        if now.get(name) != version
+    )
 
 
 def _forget_after(log: Path, epoch: int) -> None:
@@ -137,8 +211,89 @@ def _forget_after(log: Path, epoch: int) -> None:
     if not kept:
         log.unlink()  # with its header, which CSVLogger then writes again
         return
-    with log.open("w", newline="") as file:
+    with replacing(log) as scratch, scratch.open("w", newline="") as file:
         csv.writer(file).writerows([rows[0], *kept])
+
+
+# ---- what may go wrong -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _writing(run: Run) -> Iterator[None]:
+    """Tell in one line that the disk is full or the folder read-only."""
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"{run.folder}: cannot be made: {error.strerror}; choose another --run-dir") from error
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        raise _unwritable(run, error.strerror) from error
+    except tf.errors.OpError as error:  # TensorBoard's files are written by TensorFlow
+        full = os.strerror(errno.ENOSPC)
+        if full not in error.message:
+            raise
+        raise _unwritable(run, full) from error
+
+
+def _unwritable(run: Run, problem: str | None) -> TrainingError:
+    return TrainingError(
+        f"{run.folder}: cannot be written: {problem}; make room, then go on with --resume: the last checkpoint is whole"
+    )
+
+
+@contextmanager
+def _alone(run: Run, strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Refuse a run that another process is training. The workers of one training share it."""
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        yield
+        return
+    with locked(run.folder) as alone:
+        if not alone:
+            raise CheckpointError(f"{run.folder}: another process is training this run; wait for it, or stop it")
+        yield
+
+
+@contextmanager
+def _heard_signals(console: Console) -> Iterator[Callable[[], int | None]]:
+    """Within the block SIGTERM and SIGINT do not end the process; the function it gives answers the first that came.
+
+    The second ends the process at once, with exit code 128 + its number. A thread hears them: Python's own handlers
+    would have to wait for the step that TensorFlow is at.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only that one may say what signals do
+        yield lambda: None
+        return
+    heard: list[int] = []
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def hear() -> None:
+        while number := os.read(reader, 1):
+            if heard:
+                os._exit(128 + number[0])
+            heard.append(number[0])
+            name = signal.Signals(number[0]).name
+            console.print(f"{name}: stopping after this step, once it is saved; again to stop at once")
+
+    listener = threading.Thread(target=hear, daemon=True)
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    wakeup = signal.set_wakeup_fd(writer)
+    listener.start()
+    try:
+        yield lambda: heard[0] if heard else None
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(writer)
+        listener.join()
+        os.close(reader)
+
+
+# ---- what is shown and saved -----------------------------------------------------------------------------------------
 
 
 def _plan(recipe: Recipe, run: Run, method: Method, source: Source, device: str, steps: int) -> Table:
@@ -188,9 +343,9 @@ class _Pace(keras.callbacks.Callback):
 class _ProgressBar(keras.callbacks.Callback):
     """One bar over all steps, with the newest figures, images per second and the time left."""
 
-    def __init__(self, epochs: int, steps: int, batch_size: int, console: Console):
+    def __init__(self, epochs: int, steps: int, batch_size: int, start: int, console: Console):
         super().__init__()
-        self.epochs, self.steps, self.batch_size = epochs, steps, batch_size
+        self.epochs, self.steps, self.batch_size, self.start = epochs, steps, batch_size, start
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -204,7 +359,7 @@ class _ProgressBar(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if not self.bar.tasks:
             total = self.epochs * self.steps
-            self.task = self.bar.add_task("", total=total, completed=epoch * self.steps, figures="")
+            self.task = self.bar.add_task("", total=total, completed=self.start, figures="")
             self.bar.start()
         self.began, self.done = time.monotonic(), 0
         self.bar.update(self.task, description=f"epoch {epoch + 1}/{self.epochs}")
@@ -224,28 +379,101 @@ class _ProgressBar(keras.callbacks.Callback):
 
 
 class _Checkpoints(keras.callbacks.Callback):
-    """Saves every variable each `checkpoint_every` epochs and after the last."""
+    """Saves the training when the recipe says, at its beginning, at its end, and before a signal stops it.
 
-    def __init__(self, run: Run, recipe: Recipe, identity: str, steps: int):
+    It must be the last of the callbacks: the state of an epoch's last step is saved after its figures are written. A
+    callback with `get_state()`, which answers plain JSON values, and `set_state(state)` is saved and restored too.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        recipe: Recipe,
+        source: Source,
+        steps: int,
+        found: Checkpoint | None,
+        callbacks: list[keras.callbacks.Callback],
+        signalled: Callable[[], int | None],
+    ):
         super().__init__()
-        self.run, self.settings, self.identity, self.steps = run, recipe.train, identity, steps
+        self.run, self.settings, self.steps, self.signalled = run, recipe.train, steps, signalled
+        self.recipe_hash = recipe_hash(recipe)
+        self.made_with = {"versions": versions(), "plugins": plugin_versions(), "examples": source.size}
+        self.step = found.step if found else 0
+        self.restored = found.callbacks if found else {}
+        self.stateful = _stateful(callbacks)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        for name, callback in self.stateful.items():
+            if name in self.restored:
+                callback.set_state(self.restored[name])
+        lost = ", ".join(name for name in self.restored if name not in self.stateful)
+        if lost:
+            warnings.warn(f"{self.run.folder}: no callback takes up the saved state of {lost}", stacklevel=2)
+        self.saved, self.saved_at = self.step, time.monotonic()
+        if not self.step:
+            self._save()  # what cannot be saved should be known before hours of training
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.step += 1
+        if self.step % self.steps:
+            self._save_if(False)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        done = epoch + 1
-        if done % self.settings.checkpoint_every == 0 or done == self.settings.epochs:
-            try:
-                checkpoint.save(
-                    self.run.checkpoints,
-                    done * self.steps,
-                    _state(self.model),
-                    recipe_hash=self.identity,
-                    keep=self.settings.keep,
-                )
-            except OSError as error:
+        every = self.settings.checkpoint.every_epochs
+        self._save_if(every is not None and (epoch + 1) % every == 0)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if self.saved != self.step:
+            self._save()
+
+    def _save_if(self, due: bool) -> None:
+        when, number = self.settings.checkpoint, self.signalled()
+        if when.every_steps and self.step % when.every_steps == 0:
+            due = True
+        if when.every_minutes and time.monotonic() - self.saved_at >= 60 * when.every_minutes:
+            due = True
+        if due or number:
+            self._save()
+        if number:
+            name = signal.Signals(number).name
+            raise Interrupted(
+                f"{self.run.folder}: stopped by {name} after step {self.step}, which is saved; go on with --resume",
+                number,
+            )
+
+    def _save(self) -> None:
+        for variable in self.model.trainable_variables:
+            if not np.isfinite(variable.numpy()).all():
                 raise TrainingError(
-                    f"{self.run.checkpoints}: cannot be written: {error.strerror}; the last checkpoint is untouched, "
-                    "make room and add --resume"
-                ) from error
+                    f"{self.model.name}: {variable.path} is not finite after step {self.step}, learning rate "
+                    f"{float(self.model.optimizer.learning_rate):.3g}; lower optimizer.learning_rate, or set "
+                    "optimizer.clip_norm; the last checkpoint is from before"
+                )
+        log = self.run.logs / "metrics.csv"
+        if log.exists():
+            sync(log)  # a row that is lost would not be written again
+        checkpoint.save(
+            self.run.checkpoints,
+            self.step,
+            checkpoint.state(self.model),
+            recipe_hash=self.recipe_hash,
+            made_with=self.made_with,
+            callbacks={name: callback.get_state() for name, callback in self.stateful.items()},
+            keep=self.settings.checkpoint.keep,
+        )
+        self.saved, self.saved_at = self.step, time.monotonic()
+
+
+def _stateful(callbacks: list[Any]) -> dict[str, Any]:
+    """The callbacks that have a state, by the name of their class and, where several share it, a number."""
+    named: dict[str, Any] = {}
+    for callback in callbacks:
+        if hasattr(callback, "get_state") and hasattr(callback, "set_state"):
+            name = f"{type(callback).__module__}.{type(callback).__qualname__}"
+            alike = sum(other.partition("#")[0] == name for other in named)
+            named[f"{name}#{alike}" if alike else name] = callback
+    return named
 
 
 def _figures(logs: dict[str, Any]) -> str:

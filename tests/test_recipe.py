@@ -258,12 +258,12 @@ def test_all_mistakes_at_once_in_the_order_of_the_file(write):
         .replace("per: 256", "pre: 256")
         .replace("epochs: 5", "epochs: five")
     )
-    assert [line.split(": ")[:2] for line in problems(write(text), "train.keep=0", "seed=x")] == [
+    assert [line.split(": ")[:2] for line in problems(write(text), "train.checkpoint.keep=0", "seed=x")] == [
         ["r.yaml:3", "data.name"],
         ["r.yaml:8", "method.options.temperature"],
         ["r.yaml:11", "optimizer.pre"],
         ["r.yaml:13", "train.epochs"],
-        ["--set train.keep=0", "should be greater than or equal to 1; received 0"],
+        ["--set train.checkpoint.keep=0", "should be greater than or equal to 1; received 0"],
         ["--set seed=x", 'should be a valid integer; received "x"'],
     ]
 

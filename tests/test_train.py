@@ -8,7 +8,6 @@ import sys
 from io import StringIO
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -31,6 +30,9 @@ SMALL = (
     "method.options.projector=[16, 8]",
     "evaluate.features=[embedding, map_2]",
 )
+
+
+TRAIN_ONLY = ("evaluate.knn=null", "evaluate.linear=null", "evaluate.low_shot=null", "export.formats=[]")
 
 
 def recipe(*overrides):
@@ -111,7 +113,7 @@ def test_the_pretext_is_asked_about_held_out_examples(finished):
 def test_the_same_recipe_gives_the_same_weights_and_resuming_too(finished, tmp_path):
     """Trained in one go; trained again; trained for one epoch of the same schedule, killed, and resumed."""
     folder, _ = finished
-    run(tmp_path / "again")
+    run(tmp_path / "again", *TRAIN_ONLY)
 
     class Killed(Exception):
         pass
@@ -121,16 +123,17 @@ def test_the_same_recipe_gives_the_same_weights_and_resuming_too(finished, tmp_p
 
     def save_then_die(*args, **kwargs):
         saves.append(save(*args, **kwargs))
-        raise Killed
+        if len(saves) == 2:
+            raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint, "save", save_then_die)
         with pytest.raises(Killed):
-            run(tmp_path / "killed")
-    assert [path.name for path in saves] == ["step-00000003"]
+            run(tmp_path / "killed", *TRAIN_ONLY)
+    assert [path.name for path in saves] == ["step-00000000", "step-00000003"]
     with pytest.raises(EvaluationError, match=r"no trained backbone; finish it with `kzoo train --resume`"):
         evaluate_run(tmp_path / "killed", Console(file=StringIO()))
-    run(tmp_path / "killed", resume=True)
+    run(tmp_path / "killed", *TRAIN_ONLY, resume=True)
     for other in ("again", "killed"):
         assert weights(tmp_path / other) == weights(folder)
         assert len(list(csv.DictReader((tmp_path / other / "logs" / "metrics.csv").open()))) == 2
@@ -138,8 +141,8 @@ def test_the_same_recipe_gives_the_same_weights_and_resuming_too(finished, tmp_p
 
 def weights(folder):
     """Every array of the last checkpoint, as bytes: the whole state, optimizer slots too."""
-    with h5py.File(sorted((folder / "checkpoints").glob("step-*"))[-1] / "state.h5") as file:
-        return [file[name][()].tobytes() for name in file]
+    with np.load(sorted((folder / "checkpoints").glob("step-*"))[-1] / "state.npz") as stored:
+        return [stored[name].tobytes() for name in stored]
 
 
 def test_a_run_is_never_overwritten(finished):
@@ -148,35 +151,8 @@ def test_a_run_is_never_overwritten(finished):
 
 
 def test_another_recipe_does_not_resume(finished):
-    with pytest.raises(CheckpointError, match="made with another recipe"):
+    with pytest.raises(CheckpointError, match=r"begun with another recipe \(optimizer.learning_rate: 0.5, was 0.002\)"):
         run(finished[0], "optimizer.learning_rate=0.5", resume=True)
-
-
-def test_a_damaged_checkpoint_is_passed_over_and_named(finished, tmp_path):
-    class Weight:
-        path = "w"
-        shape = (2,)
-
-        def __init__(self, value):
-            self.value = np.array(value, "float32")
-
-        def numpy(self):
-            return self.value
-
-        def assign(self, value):
-            self.value = value
-
-    for step in (1, 2, 3):
-        checkpoint.save(tmp_path, step, [Weight([step, step])], recipe_hash="r", keep=2)
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-00000002", "step-00000003"]
-    state = tmp_path / "step-00000003" / "state.h5"
-    damaged = bytearray(state.read_bytes())
-    damaged[-1] ^= 1
-    state.write_bytes(damaged)
-    loaded = Weight([0, 0])
-    with pytest.warns(UserWarning, match=r"step-00000003: damaged checkpoint passed over"):
-        assert checkpoint.restore(tmp_path, [loaded], recipe_hash="r") == 2
-    np.testing.assert_array_equal(loaded.value, [2, 2])
 
 
 def test_devices_that_cannot_be_had_are_refused_before_training():
