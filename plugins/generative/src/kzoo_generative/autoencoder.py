@@ -72,7 +72,8 @@ class Autoencoder(Method):
 
     def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray]:
         rebuilt = self.forward(batch, training=False)["reconstruction"]
-        return {"reconstruction": np.clip(np.asarray(rebuilt, "float32"), 0.0, 1.0)}
+        shown = {"input": batch["image"], "reconstruction": rebuilt}
+        return {title: np.clip(np.asarray(image, "float32"), 0.0, 1.0) for title, image in shown.items()}
 
     def assess(self, train: Source, test: Source | None) -> dict[str, float]:
         """Mean squared error of clean images, held out where there is a test split, and that of as many principal

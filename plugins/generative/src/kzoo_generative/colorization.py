@@ -122,9 +122,9 @@ class Colorization(Method):
         ab = _resize(annealed_mean(tf.cast(logits, "float32")), lightness.shape[1])
         side = -(-lightness.shape[1] // self.options.stride)
         truth = _resize(tf.reshape(batch["ab"], [-1, side, side, 2]), lightness.shape[1])
+        shown = {"seen": tf.zeros_like(ab), "colorized": ab, "the target": tf.cast(truth, "float32")}
         return {
-            "colorized": np.asarray(lab_to_rgb(tf.concat([lightness, ab], -1))),
-            "the target": np.asarray(lab_to_rgb(tf.concat([lightness, tf.cast(truth, "float32")], -1))),
+            title: np.asarray(lab_to_rgb(tf.concat([lightness, colours], axis=-1))) for title, colours in shown.items()
         }
 
 

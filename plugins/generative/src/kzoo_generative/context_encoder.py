@@ -183,7 +183,8 @@ class ContextEncoder(Method):
         return tf.where(batch["hidden"] > 0, painted, tf.cast(batch["image"], painted.dtype))
 
     def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray]:
-        return {"filled": np.asarray(self.fill(batch), "float32"), "the truth": np.asarray(batch["target"], "float32")}
+        shown = {"seen": batch["image"], "filled": self.fill(batch), "the truth": batch["target"]}
+        return {title: np.asarray(image, "float32") for title, image in shown.items()}
 
 
 def irregular_regions(seed: tf.Tensor, size: int, covered: float) -> tf.Tensor:

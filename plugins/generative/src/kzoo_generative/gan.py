@@ -108,12 +108,14 @@ class GAN(Method):
         return {"loss": 3 * half, "discriminator_loss": 2 * half, "generator_loss": half, "accuracy": 0.5}
 
     def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
-        columns: dict[str, np.ndarray | list[str]] = {}
+        real = tf.sigmoid(self.discriminator(batch["image"], training=False))[:, 0]
+        columns: dict[str, np.ndarray | list[str]] = {
+            "real": np.asarray(batch["image"], "float32"),
+            "taken for real": [f"{probability:.0%}" for probability in np.asarray(real, "float32")],
+        }
         for number in range(1, 4):
             image = self.generate(fold_in(batch["seed"], number))
             columns[f"generated {number}"] = np.asarray(image, "float32")
-        real = tf.sigmoid(self.discriminator(batch["image"], training=False))[:, 0]
-        columns["the real one is real"] = [f"{probability:.0%}" for probability in np.asarray(real, "float32")]
         return columns
 
     def assess(self, train: Source, test: Source | None) -> dict[str, float]:

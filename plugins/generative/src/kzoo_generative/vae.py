@@ -104,10 +104,12 @@ class VAE(Method):
     def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray]:
         mean = self.coder(batch["image"], training=False)["embedding"]
         drawn = normal(fold_in(batch["seed"], "prior"), mean.shape[1:])
-        return {
-            "reconstruction": np.asarray(self.decode(mean), "float32"),
-            "drawn from the prior": np.asarray(self.decode(drawn), "float32"),
+        shown = {
+            "input": batch["image"],
+            "reconstruction": self.decode(mean),
+            "drawn from the prior": self.decode(drawn),
         }
+        return {title: np.asarray(image, "float32") for title, image in shown.items()}
 
 
 def kl_divergence(mean: tf.Tensor, log_variance: tf.Tensor) -> tf.Tensor:
