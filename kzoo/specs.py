@@ -23,6 +23,7 @@ class MethodSpec:
     channels: numbers of image channels it can learn from; () means any.
     any_size: it shows the backbone parts of images and downstream uses whole ones: the backbone must take any size.
     check_options: options that make it small enough for the conformance suite (`kzoo check`).
+    check_backbone: name of the backbone that suite uses; none: a tiny convnet that offers maps and tokens.
     summary: one line. paper: authors, year, identifier.
     """
 
@@ -37,6 +38,7 @@ class MethodSpec:
     channels: tuple[int, ...] = ()
     any_size: bool = False
     check_options: Mapping[str, Any] = field(default_factory=dict)
+    check_backbone: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,8 @@ class BackboneSpec:
     """An encoder that goes downstream.
 
     target: `"module:function"`, called as `function(input_shape, options)`; returns a Functional `keras.Model` that
-    maps float images in [0, 1], `[B, *input_shape]`, to a dict of the outputs named in `offers`.
+    maps float images in [0, 1], `[B, *input_shape]`, to a dict of the outputs named in `offers`. One for text is called
+    with (length T, vocabulary size V) and takes int32 tokens `[B, T]`, in which 0 is padding.
     offers: "embedding" always; "map" for the last feature map, "map_1", "map_2", ... for earlier ones; "tokens".
     min_size: the smallest image side in pixels that it accepts.
     any_size: it can be built with height and width None, and one model then takes images of any size.
@@ -71,6 +74,7 @@ class DatasetSpec:
     target: `"module:function"`, called as `function(split, options)`; returns a `kzoo.data.Source`.
     splits: the splits it has. classes: number of classes, 0 where there are no labels.
     image_shape: (height, width, channels) where all images share it, else None.
+    source: where the examples come from. licence: theirs, "" where it is not known.
     """
 
     name: str
@@ -82,7 +86,7 @@ class DatasetSpec:
     classes: int = 0
     image_shape: tuple[int, int, int] | None = None
     licence: str = ""
-    source: str = field(default="", metadata={"help": "where the examples come from"})
+    source: str = ""
 
 
 Spec = MethodSpec | BackboneSpec | DatasetSpec

@@ -1,0 +1,198 @@
+"""The documentation: every Python snippet runs, and the pages made from the code hold what the code holds."""
+
+import importlib
+import importlib.util
+import re
+import shlex
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import typer
+
+import kzoo
+from kzoo import BackboneSpec, DatasetSpec, MethodSpec, cli, describe, hookspecs, recipe, registry
+from kzoo.plugins import load_plugins
+from kzoo.random import example_seeds
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@dataclass(frozen=True)
+class Fence:
+    """A block of code on a page. title: the file that it is the text of, or ""."""
+
+    where: str
+    language: str
+    title: str
+    code: str
+
+
+def fences(page: Path) -> list[Fence]:
+    text = page.read_text("utf-8")
+    found = re.finditer(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', text, re.MULTILINE | re.DOTALL)
+    lines = ((text[: match.start()].count("\n") + 1, match.groups()) for match in found)
+    return [Fence(f"{page.name}:{line}", language, title or "", code) for line, (language, title, code) in lines]
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# ---- pages made from the code ---------------------------------------------------------------------------------------
+
+
+def test_the_pages_list_every_installed_method_backbone_and_dataset_with_all_options(generate):
+    pages = generate.pages()
+    for page, specs in (
+        ("methods.md", registry.methods()),
+        ("backbones.md", registry.backbones()),
+        ("datasets.md", registry.datasets()),
+    ):
+        sections = dict(part.split("\n", 1) for part in pages[page].split("\n## ")[1:])
+        assert list(sections) == [spec.name for spec in specs]
+        for spec in specs:
+            assert spec.summary in sections[spec.name]
+            for option in describe.option_facts(spec.options):
+                assert f"| `{option['name']}` |" in sections[spec.name]
+
+
+def test_the_page_of_hooks_has_every_hook_and_every_field(generate):
+    page = generate.hooks_page()
+    hooks = [name for name in vars(hookspecs) if name.startswith("kzoo_")]
+    assert len(hooks) == 4
+    for name in hooks:
+        assert f"## {name}\n" in page
+    for record in (MethodSpec, BackboneSpec, DatasetSpec):
+        section = page.split(f"## kzoo.{record.__name__}\n")[1].split("\n## ")[0]
+        told = dict(re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", section, re.MULTILINE))
+        assert list(told) == [field.name for field in fields(record)]
+        assert all(told.values())
+
+
+def test_the_public_names_are_there_and_those_of_kzoo_are_all_of_them(generate):
+    assert list(generate.public_names("kzoo")) == kzoo.__all__
+    for module in generate.PUBLIC:
+        loaded = importlib.import_module(module)
+        names = generate.public_names(module)
+        assert [name for name in names if not hasattr(loaded, name)] == []
+        assert names
+    assert "_gelu" not in generate.public_names("kzoo.layers")
+
+
+# ---- snippets -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def workbench(tmp_path, monkeypatch) -> Iterator[Callable[[Fence], None]]:
+    """Runs a fence after the other: a titled one becomes a file, another of Python is run, with two steps per fit."""
+    fit = kzoo.Method.fit
+    monkeypatch.setattr(
+        kzoo.Method, "fit", lambda self, *args, **more: fit(self, *args, **{**more, "steps_per_epoch": 2, "verbose": 0})
+    )
+    monkeypatch.chdir(tmp_path)
+
+    def write(fence: Fence) -> None:
+        path = tmp_path / fence.title
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(fence.code)
+        if path.name == "pyproject.toml":
+            pretend_to_install(path.parent, tomllib.loads(fence.code)["project"])
+        forget()
+
+    def pretend_to_install(folder: Path, project: dict[str, Any]) -> None:
+        info = folder / "src" / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+        info.mkdir(parents=True)
+        points = "\n".join(f"{name} = {value}" for name, value in project["entry-points"]["kzoo"].items())
+        (info / "entry_points.txt").write_text(f"[kzoo]\n{points}\n")
+        lines = [f"Name: {project['name']}", f"Version: {project['version']}"]
+        (info / "METADATA").write_text(
+            "\n".join(
+                ["Metadata-Version: 2.1", *lines, *(f"Requires-Dist: {need}" for need in project["dependencies"])]
+            )
+        )
+        monkeypatch.syspath_prepend(str(folder / "src"))
+
+    def forget() -> None:
+        importlib.invalidate_caches()
+        load_plugins.cache_clear()
+        for name in [name for name in sys.modules if name.startswith("kzoo_echo")]:
+            del sys.modules[name]
+
+    def run(fence: Fence) -> None:
+        if fence.title:
+            write(fence)
+        elif fence.language == "python":
+            exec(compile(fence.code, fence.where, "exec"), {"__name__": "__main__"})
+
+    yield run
+    monkeypatch.undo()
+    forget()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "first-plugin.md"], ids=lambda page: page.name)
+def test_every_snippet_runs(page, workbench):
+    for fence in fences(page):
+        workbench(fence)
+
+
+def test_the_guide_works_at_every_step_and_brings_what_it_says(workbench, tmp_path):
+    steps = 0
+    for fence in fences(ROOT / "docs/first-plugin.md"):
+        workbench(fence)
+        if fence.title.endswith("/echo.py"):
+            steps += 1
+            if steps > 1:  # the page itself trains the first
+                method, batch = trained_echo()
+                assert type(method).__module__ == "kzoo_echo.echo"
+    assert steps == 3
+    pictures = method.answers({}, batch)
+    assert {name: picture.shape for name, picture in pictures.items()} == dict.fromkeys(pictures, (16, 8, 8, 1))
+    splits = [kzoo.open_dataset("small_digits", split=split) for split in ("train", "test")]
+    assert 0.5 < method.assess(*splits)["nearest_neighbour"] <= 1  # even untrained convolutions tell digits apart
+    assert method.chance()["loss"] == pytest.approx(np.log(65))
+    checked = recipe.load(tmp_path / "kzoo-echo/recipes/echo.yaml")
+    [callbacks, broken] = load_plugins().callbacks(checked, tmp_path)
+    assert [type(callback).__name__ for callback in callbacks] == ["TerminateOnNaN"]
+    assert broken == []
+    assert (tmp_path / "kzoo-echo/tests/test_echo.py").exists()
+
+
+def trained_echo() -> tuple[kzoo.Method, dict[str, Any]]:
+    """The guide's method as it is now after a step, on the guide's own backbone once that is there; and a batch."""
+    own = any(spec.name == "cave" for spec in registry.backbones())
+    backbone = kzoo.build_backbone("cave" if own else "small_resnet", input_shape=(8, 8, 1))
+    method = kzoo.build_method("echo", backbone=backbone, **registry.find_method("echo").check_options)
+    method.compile("sgd")
+    images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1), dtype="uint8")
+    raw = {"image": tf.constant(images), "id": tf.range(16, dtype="int64")}
+    batch = method.transform(raw, example_seeds(0, 0, raw["id"]))
+    before = [np.array(weight) for weight in method.trainable_variables]
+    assert np.isfinite(method.train_step(batch)["loss"])
+    moved = [np.any(old != np.array(new)) for old, new in zip(before, method.trainable_variables, strict=True)]
+    assert all(moved)
+    return method, batch
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_on_a_page_exists(page):
+    group = typer.main.get_command(cli.app)
+    for fence in fences(page):
+        for line in fence.code.splitlines() if fence.language == "bash" else ():
+            for call in re.findall(r"(?:^|&& )kzoo ([^#&]+)", line):
+                command, *arguments = shlex.split(call)
+                known = {option for parameter in group.commands[command].params for option in parameter.opts}
+                given = {argument for argument in arguments if argument.startswith("--")}
+                assert given <= known, f"{fence.where}: kzoo {call}"
