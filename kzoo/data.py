@@ -5,7 +5,7 @@ them later, so that shuffling, skipping and sharding never touch a pixel.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from kzoo.errors import DataError, StrategyError
 from kzoo.folder import folder_records
 from kzoo.options import FolderOptions, TFDSOptions
 from kzoo.random import example_seeds, fold_in
+from kzoo.text import SPECIAL
 
 Batch = dict[str, tf.Tensor]
 
@@ -42,21 +43,30 @@ class Source:
 
     name: as the recipe says it. size: number of examples.
     classes: the names that labels index; () where nothing is labelled.
-    image_shape: (H, W, C) of every decoded image; C is 1 or 3.
+    image_shape: (H, W, C) of every decoded image; C is 1 or 3. () for text.
     examples: `examples(seed=None)`, a dataset of `size` raw elements, cheap to hold and to skip: in a fixed order, or
         in one that is a pure function of `seed`, an integer or an int64 scalar tensor.
     decode: a raw element to {"id": int64 scalar, 0 to size - 1, the same in every run; "image": uint8 [H, W, C];
-        "label": int64 scalar, -1 = unlabelled}.
+        "label": int64 scalar, -1 = unlabelled}. Text has "tokens", int32 [T], in place of the image, and may have more.
     batched: whether `decode` also takes a batch of raw elements, and then returns a batch.
+    vocabulary: of text, what each token number stands for; it begins with `kzoo.text.SPECIAL`.
+    length: of text, T, the tokens of every example, padded.
     """
 
     name: str
     size: int
     classes: tuple[str, ...]
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     examples: Examples
     decode: Callable[[Any], Batch]
     batched: bool = False
+    vocabulary: tuple[str, ...] = ()
+    length: int = 0
+
+    @property
+    def modality(self) -> str:
+        """ "image" or "text"."""
+        return "text" if self.vocabulary else "image"
 
 
 # ---- reading a source ------------------------------------------------------------------------------------------------
@@ -130,11 +140,14 @@ def evaluation_batches(source: Source, batch_size: int, size: int | None = None)
     """Every example once, in the fixed order; the last batch may be smaller.
 
     Elements: {"id": int64 [b], "image": float32 [b, H, W, C] in [0, 1], "label": int64 [b]}, and what else the source
-    decodes. size: if given, H = W = size; images of another size get their shorter side resized, then a central crop.
+    decodes; text as it is.
+    size: if given, H = W = size; images of another size get their shorter side resized, then a central crop.
     """
 
     def finish(batch: Any) -> Batch:
         decoded = source.decode(batch) if source.batched else batch
+        if source.modality == "text":
+            return decoded
         image = to_float(decoded["image"])
         return {**decoded, "image": image if size is None else resize_and_crop(image, size)}
 
@@ -189,28 +202,69 @@ def array_source(
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3) or not images.size:
         raise DataError(f"{name}: images must be uint8 [N, H, W, 1 or 3]; received {images.dtype} {list(images.shape)}")
-    numbers = np.full(len(images), -1) if labels is None else np.asarray(labels)
-    if numbers.shape != (len(images),) or not np.issubdtype(numbers.dtype, np.integer):
+    return _row_source(name, {"image": images}, labels, classes, image_shape=images.shape[1:])
+
+
+def text_source(
+    name: str,
+    tokens: np.ndarray,
+    vocabulary: Sequence[str],
+    labels: Sequence[int] | np.ndarray | None = None,
+    classes: Sequence[str] = (),
+    more: Mapping[str, np.ndarray] | None = None,
+) -> Source:
+    """A source of tokenised text that is in memory. The id of an example is its row.
+
+    tokens: int32 `[N, T]`, padded with `kzoo.text.PAD`. vocabulary: what each number stands for, beginning with
+    `kzoo.text.SPECIAL`. labels, classes: as for images. more: further columns with N rows, such as the passage that
+    follows each. Raises DataError where they are anything else.
+    """
+    tokens = np.asarray(tokens)
+    if tokens.dtype != np.int32 or tokens.ndim != 2 or not tokens.size:
+        raise DataError(f"{name}: tokens must be int32 [N, T]; received {tokens.dtype} {list(tokens.shape)}")
+    if tuple(vocabulary[: len(SPECIAL)]) != SPECIAL:
+        raise DataError(f"{name}: a vocabulary begins with {', '.join(SPECIAL)}; received {list(vocabulary[:5])}")
+    if tokens.min() < 0 or tokens.max() >= len(vocabulary):
         raise DataError(
-            f"{name}: labels must be {len(images)} integers; received {numbers.dtype} {list(numbers.shape)}"
+            f"{name}: tokens must lie in 0 to {len(vocabulary) - 1}; received {tokens.min()} to {tokens.max()}"
         )
+    for key, column in (more or {}).items():
+        if len(column) != len(tokens):
+            raise DataError(f"{name}: '{key}' has {len(column)} rows for {len(tokens)} examples")
+    columns = {"tokens": tokens, **(more or {})}
+    return _row_source(name, columns, labels, classes, vocabulary=tuple(vocabulary), length=tokens.shape[1])
+
+
+def _row_source(
+    name: str,
+    columns: Mapping[str, np.ndarray],
+    labels: Sequence[int] | np.ndarray | None,
+    classes: Sequence[str],
+    image_shape: Any = (),
+    **text: Any,
+) -> Source:
+    """A source whose example i is row i of every column."""
+    size = len(next(iter(columns.values())))
+    numbers = np.full(size, -1) if labels is None else np.asarray(labels)
+    if numbers.shape != (size,) or not np.issubdtype(numbers.dtype, np.integer):
+        raise DataError(f"{name}: labels must be {size} integers; received {numbers.dtype} {list(numbers.shape)}")
     if numbers.min() < -1 or numbers.max() >= len(classes):
         raise DataError(
             f"{name}: labels must lie in -1 to {len(classes) - 1}, for {len(classes)} classes; "
             f"received {numbers.min()} to {numbers.max()}"
         )
-    size = len(images)
     with tf.device("CPU:0"):  # gathered in tf.data, which runs there
-        image_table, label_table = tf.constant(images), tf.constant(numbers, tf.int64)
+        tables = {key: tf.constant(column) for key, column in columns.items()}
+        tables["label"] = tf.constant(numbers, tf.int64)
 
     def examples(seed: int | tf.Tensor | None = None) -> tf.data.Dataset:
         rows = partial(tf.data.Dataset.range, size)
         return rows() if seed is None else _shuffled(lambda _: rows(), size, seed)
 
     def decode(index: tf.Tensor) -> Batch:
-        return {"id": index, "image": tf.gather(image_table, index), "label": tf.gather(label_table, index)}
+        return {"id": index, **{key: tf.gather(table, index) for key, table in tables.items()}}
 
-    return Source(name, size, tuple(classes), images.shape[1:], examples, decode, batched=True)
+    return Source(name, size, tuple(classes), image_shape, examples, decode, batched=True, **text)
 
 
 def folder_source(path: str, split: str, options: FolderOptions) -> Source:

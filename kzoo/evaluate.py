@@ -88,7 +88,8 @@ def embed(
 
     Args:
         backbone: maps float images in [0, 1] to a dict of outputs. Its weights and moving statistics stay as they are.
-        batches: dicts with `image` float [b,h,w,c] in [0, 1], `id` [b] and, where known, `label` [b].
+        batches: dicts with `image` float [b,h,w,c] in [0, 1], or `tokens` int [b,T]; `id` [b] and, where known,
+            `label` [b].
         feature: the output to read. Feature maps [b,h,w,C] and tokens [b,T,D] are averaged to one vector.
         console: where to show the progress; None shows none.
 
@@ -99,17 +100,21 @@ def embed(
     if feature not in backbone.output:
         raise EvaluationError(f"evaluate: the backbone has no output {feature!r}; it has {', '.join(backbone.output)}")
 
-    @tf.function(input_signature=[tf.TensorSpec(backbone.input_shape, tf.float32)])  # one trace, for the last batch too
-    def infer(image: tf.Tensor) -> tf.Tensor:
-        values = tf.cast(backbone(image, training=False)[feature], tf.float32)
+    kind = tf.as_dtype(backbone.input.dtype)
+
+    @tf.function(input_signature=[tf.TensorSpec(backbone.input_shape, kind)])  # one trace, for the last batch too
+    def infer(inputs: tf.Tensor) -> tf.Tensor:
+        values = tf.cast(backbone(inputs, training=False)[feature], tf.float32)
         return tf.reduce_mean(values, axis=list(range(1, values.shape.rank - 1)))
 
     features, labels, ids = [], [], []
     for batch in track(batches, "embedding", console=console, transient=True, disable=console is None):
-        image = tf.convert_to_tensor(batch["image"])
-        if not image.dtype.is_floating:
-            raise EvaluationError(f"evaluate: images must be float in [0, 1]; scale them. Received: {image.dtype.name}")
-        features.append(infer(tf.cast(image, tf.float32)).numpy())
+        inputs = tf.convert_to_tensor(batch["image"] if "image" in batch else batch["tokens"])
+        if kind.is_floating and not inputs.dtype.is_floating:
+            raise EvaluationError(
+                f"evaluate: images must be float in [0, 1]; scale them. Received: {inputs.dtype.name}"
+            )
+        features.append(infer(tf.cast(inputs, kind)).numpy())
         ids.append(np.asarray(batch["id"], np.int64))
         labels.append(np.asarray(batch.get("label", np.full(len(ids[-1]), UNLABELLED)), np.int64))
     if not features:

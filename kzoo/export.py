@@ -9,7 +9,7 @@ and `check_ops` proves that it can only compute (a SavedModel is a program: it m
 import errno
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,8 @@ def export_backbone(
     *,
     name: str,
     metadata: Mapping[str, Any],
-    size: tuple[int, int] | None = None,
+    size: tuple[int, ...] | None = None,
+    vocabulary: Sequence[str] = (),
     signatures: Mapping[str, Signature] | None = None,
 ) -> Path:
     """Write the backbone to the next free version folder, `directory/name/<integer>`, and return that folder.
@@ -72,7 +73,8 @@ def export_backbone(
     `serving_default {image: uint8 [None,H,W,C]} -> {embedding: float32 [None,D]}` and
     `serve_bytes {image_bytes: string [None]} -> {embedding: float32 [None,D]}` for JPEG and PNG files with sides
     of up to `MAX_SIDE` pixels, brought to the backbone's size as in evaluation (a backbone that is not square takes
-    files of exactly its size). Other channels are converted, alpha is dropped.
+    files of exactly its size). Other channels are converted, alpha is dropped. A backbone of text has the one signature
+    `serving_default {tokens: int32 [None,T]} -> {embedding: float32 [None,D]}`; the vocabulary is in its metadata.
 
     The folder is written beside, checked (`check_ops`, `self_check`) and renamed: a reader never sees half of it, a
     failed export leaves nothing, nothing is overwritten, and two exporters get two versions.
@@ -81,6 +83,7 @@ def export_backbone(
         backbone: a built Functional model from float images in [0, 1], `[B,H,W,C]`, to a dict with "embedding" `[B,D]`.
         directory: made when missing. name: a plain folder name.
         size: (height, width) of the images to answer, for a backbone that takes any.
+        vocabulary: of a backbone of text, what each token number stands for.
         metadata: JSON values, written to `assets.extra/kzoo.json` with the input size, width and kzoo's version.
         signatures: further answers, each a function from float images in [0, 1], `[B,H,W,C]`, to a dict of tensors;
             each is called over TensorFlow with the same uint8 `image` as `serving_default`.
@@ -93,12 +96,20 @@ def export_backbone(
         raise ExportError(
             f"export name {name!r}: use letters, digits, '.', '_' and '-', beginning with a letter or digit"
         )
-    height, width, channels = shape = _image_shape(backbone, size)
-    functions = _signatures(backbone, shape, dict(signatures or {}))
-    samples = np.random.default_rng(0).integers(0, 256, (3, height, width, channels), np.uint8)
+    random = np.random.default_rng(0)
+    if vocabulary:
+        length = backbone.input_shape[1]
+        functions = {"serving_default": _on_tokens(backbone, length, len(vocabulary))}
+        samples = random.integers(0, len(vocabulary), (3, length), np.int32)
+        inputs: dict[str, Any] = {"length": length, "type": "int32", "vocabulary": list(vocabulary)}
+    else:
+        height, width, channels = shape = _image_shape(backbone, size)
+        functions = _signatures(backbone, shape, dict(signatures or {}))
+        samples = random.integers(0, 256, (3, height, width, channels), np.uint8)
+        inputs = {"height": height, "width": width, "channels": channels, "type": "uint8"}
     facts = {
         "name": name,
-        "input": {"height": height, "width": width, "channels": channels, "type": "uint8"},
+        "input": inputs,
         "embedding_width": int(backbone.output["embedding"].shape[-1]),
         "signatures": sorted(functions),
         "kzoo_version": version("kzoo"),
@@ -121,15 +132,17 @@ def self_check(path: Path, backbone: keras.Model, images: np.ndarray) -> None:
     """Load the export with TensorFlow and compare its embeddings with the backbone's, in batches of one and of three.
 
     Args:
-        images: uint8 `[n,H,W,C]`, n >= 1; the first and then up to three are embedded.
+        images: uint8 `[n,H,W,C]`, or int32 tokens `[n,T]`, n >= 1; the first and then up to three are embedded.
 
     Raises:
         ExportError: an embedding differs by more than `TOLERANCE` (absolute, or relative above 1), or is not a number.
     """
     answer = tf.saved_model.load(str(path)).signatures["serving_default"]
     for batch in (images[:1], images[:3]):
-        expected = np.asarray(backbone(batch.astype(np.float32) / 255, training=False)["embedding"], np.float32)
-        received = answer(image=tf.constant(batch, tf.uint8))["embedding"].numpy()
+        text = batch.dtype == np.int32
+        given = batch if text else batch.astype(np.float32) / 255
+        expected = np.asarray(backbone(given, training=False)["embedding"], np.float32)
+        received = answer(**{"tokens" if text else "image": tf.constant(batch)})["embedding"].numpy()
         difference = np.abs(received - expected)
         if not np.all(difference <= TOLERANCE * np.maximum(1, np.abs(expected))):  # also false for NaN
             raise ExportError(
@@ -157,7 +170,7 @@ def check_ops(path: Path) -> None:
         )
 
 
-def _image_shape(backbone: keras.Model, size: tuple[int, int] | None) -> tuple[int, int, int]:
+def _image_shape(backbone: keras.Model, size: tuple[int, ...] | None) -> tuple[int, int, int]:
     """(height, width, channels) of the images it answers, all known."""
     shape = backbone.input_shape
     sides = tuple(shape[1:]) if isinstance(shape, tuple) else ()
@@ -182,6 +195,21 @@ def _signatures(backbone: keras.Model, size: tuple[int, int, int], further: dict
     functions = {key: _on_pixels(key, answer, size) for key, answer in {"serving_default": embed, **further}.items()}
     functions["serve_bytes"] = _on_files(embed, size)
     return functions
+
+
+def _on_tokens(backbone: keras.Model, length: int, vocabulary: int) -> Any:
+    """Trace the embedding of int32 `tokens` [None,T]."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, length], tf.int32, name="tokens")])
+    def serve(tokens: tf.Tensor) -> dict[str, tf.Tensor]:
+        tokens = tf.ensure_shape(tokens, [None, length])
+        tokens = _require(tf.shape(tokens)[0] > 0, tokens, "tokens: an empty batch")
+        known = tf.reduce_all((tokens >= 0) & (tokens < vocabulary))
+        tokens = _require(known, tokens, f"tokens: numbers must lie in 0 to {vocabulary - 1}")
+        tokens = tf.where(known, tokens, 0)  # TensorFlow's optimizer may drop the order of check and use, not a value
+        return _as_float32("serving_default", {"embedding": backbone(tokens, training=False)["embedding"]})
+
+    return serve.get_concrete_function()
 
 
 def _on_pixels(name: str, answer: Signature, size: tuple[int, int, int]) -> Any:

@@ -93,7 +93,9 @@ def views(path: Path, raw: np.ndarray, shown: Mapping[str, np.ndarray], *, examp
 
 
 @_styled
-def answers(path: Path, columns: Mapping[str, np.ndarray | Sequence[str]]) -> Figure:
+def answers(
+    path: Path, columns: Mapping[str, np.ndarray | Sequence[str]], *, heading: str = "What the trained method answers"
+) -> Figure:
     """What the trained method answers, a row for each example.
 
     columns: title → pictures, float `[n,h,w,c]` in [0, 1] or uint8, or captions, n strings, which may have line breaks.
@@ -113,7 +115,7 @@ def answers(path: Path, columns: Mapping[str, np.ndarray | Sequence[str]]) -> Fi
     widths = [breadth(values) for values in drawn.values()]
     width, height = max(sum(widths) + 0.16, 3.6), cell * rows + 0.61
     figure = Figure(figsize=(width, height))
-    _heading(figure, "What the trained method answers")
+    _heading(figure, heading)
     left = (width - sum(widths)) / 2
     for (name, values), room in zip(drawn.items(), widths, strict=True):
         for row, value in enumerate(values):

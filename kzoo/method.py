@@ -172,6 +172,13 @@ class Method(keras.Model):
         """Side in pixels of the backbone's images; where it takes any size, that of the options, or 32."""
         return self.backbone.input_shape[1] or getattr(self.options, "size", None) or 32
 
+    def blank_examples(self) -> dict[str, np.ndarray]:
+        """Two raw examples of zeros, which build the method: {"image": ...}, or {"tokens": ...} where that is read."""
+        if len(self.backbone.input_shape) == 2:
+            return {"tokens": np.zeros((2, self.backbone.input_shape[1]), "int32")}
+        size, channels = self.input_size, self.backbone.input_shape[-1]
+        return {"image": np.zeros((2, size, size, channels), "uint8")}
+
     def embed(self, images: tf.Tensor, training: bool) -> tf.Tensor:
         """The backbone's embedding `[B, D]` of float images in [0, 1]."""
         return self.backbone(images, training=training)["embedding"]
@@ -395,12 +402,7 @@ class Method(keras.Model):
 
     def _build_on_zeros(self) -> None:
         """Create every variable now: a model that is first built inside fit reloads with other outputs, silently."""
-        size, channels = self.input_size, self.backbone.input_shape[-1]
-        raw = {
-            "image": np.zeros((2, size, size, channels), "uint8"),
-            "id": np.zeros(2, "int64"),
-            "label": np.full(2, -1, "int64"),
-        }
+        raw = {**self.blank_examples(), "id": np.zeros(2, "int64"), "label": np.full(2, -1, "int64")}
         batch = self.transform({key: tf.constant(value) for key, value in raw.items()}, tf.zeros(2, "int64"))
         self.forward(batch, training=False)
         self.built = True

@@ -184,10 +184,11 @@ def build_method(name: str, /, backbone: "keras.Model", *, examples: int | None 
     return resolve(spec)(backbone, checked, examples=examples)
 
 
-def build_backbone(name: str, /, input_shape: tuple[int | None, int | None, int], **options: Any) -> "keras.Model":
+def build_backbone(name: str, /, input_shape: tuple[int | None, ...], **options: Any) -> "keras.Model":
     """Build a registered backbone: a Functional `keras.Model`, float [B, *input_shape] in [0, 1] to named outputs.
 
-    input_shape: (height, width, channels); height and width may be None where its record says `any_size`.
+    input_shape: (height, width, channels); height and width may be None where its record says `any_size`. Of text,
+    (length, vocabulary size).
     options: the backbone's own, as `kzoo show NAME` lists them.
     Raises PluginError (no such backbone, or it cannot be imported) or OptionsError.
     """

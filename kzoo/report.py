@@ -2,6 +2,7 @@
 
 import csv
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from kzoo.export import export_backbone
 from kzoo.files import write_text
 from kzoo.method import Batch, Method
 from kzoo.recipe import Recipe
-from kzoo.runs import Run, build_method, image_shape, open_sources, plugin_versions
+from kzoo.runs import Run, build_method, input_shape, open_sources, plugin_versions
+from kzoo.text import words
 
 _BATCH = 256  # images embedded at once
 _PICTURES = 2000  # test images of which maps and neighbours are drawn
@@ -35,7 +37,7 @@ def evaluate_run(folder: Path, console: Console, sources: Sources | None = None)
     recipe = run.recipe
     train, test = sources or open_sources(recipe)
     encoders = {"trained": run.encoder(train), "untrained": build_method(recipe, train).encoder}
-    size = image_shape(recipe, train)[0]
+    size = input_shape(recipe, train)[0]
     wanted = recipe.evaluate
     settings = EvaluationSettings(
         knn_k=wanted.knn.k if wanted.knn else 0,
@@ -98,8 +100,12 @@ def pretext_figures(
 
 def picture_training(run: Run, method: Method, train: Source, test: Source | None) -> None:
     """Draw what the pretext showed the model, what the model answers on held-out examples, and how the loss fell."""
-    raw, _, shown = pretext_examples(method, train, run.recipe.seed)
-    figures.views(run.figures / "views.png", raw["image"], shown)
+    raw, ready, shown = pretext_examples(method, train, run.recipe.seed)
+    if train.modality == "text":
+        written = {key: _texts(value, train) for key, value in (raw | ready).items() if key.endswith("tokens")}
+        figures.answers(run.figures / "views.png", written, heading="What the pretext shows the model")
+    else:
+        figures.views(run.figures / "views.png", raw["image"], shown)
     raw, batch, _ = pretext_examples(method, test or train, run.recipe.seed)
     if answered := method.answers(raw, batch):
         figures.answers(run.figures / "answers.png", answered)
@@ -146,7 +152,8 @@ def export_run(
                 run.encoder(source),
                 destination or run.folder / "exports",
                 name=recipe.name,
-                size=image_shape(recipe, source)[:2],
+                size=input_shape(recipe, source)[:2],
+                vocabulary=source.vocabulary,
                 metadata=_facts(recipe, source),
             )
         console.print(
@@ -184,10 +191,16 @@ def _picture_embedding(run: Run, features: dict[str, Features], source: Source, 
     figures.embedding_map(
         run.figures / "embedding.png", {title: found.features for title, found in few.items()}, labels, names
     )
-    pixels = _pixels(source, few["trained"].ids, size)
-    figures.neighbours(
-        run.figures / "neighbours.png", pixels, few["trained"].features, few["trained"].ids, labels, names
-    )
+    if source.modality == "image":
+        pixels = _pixels(source, few["trained"].ids, size)
+        figures.neighbours(
+            run.figures / "neighbours.png", pixels, few["trained"].features, few["trained"].ids, labels, names
+        )
+
+
+def _texts(tokens: tf.Tensor, source: Source) -> list[str]:
+    """Rows of tokens as text, in lines that fit a picture."""
+    return ["\n".join(textwrap.wrap(words(row, source.vocabulary), 44)[:6]) for row in tokens.numpy()]
 
 
 def _pixels(source: Source, ids: np.ndarray, size: int) -> np.ndarray:

@@ -104,8 +104,13 @@ def open_sources(recipe: Recipe) -> tuple[Source, Source | None]:
         return train, None  # a folder or a tfds builder without a test split: nothing is held out
 
 
-def image_shape(recipe: Recipe, source: Source) -> tuple[int, int, int]:
-    """(H, W, C) of what goes downstream: the method's `size` where it sets one, else that of the dataset's images."""
+def input_shape(recipe: Recipe, source: Source) -> tuple[int, ...]:
+    """(H, W, C) of what goes downstream: the method's `size` where it sets one, else that of the dataset's images.
+
+    Of text, (T, V): the length, and the size of the vocabulary.
+    """
+    if source.modality == "text":
+        return source.length, len(source.vocabulary)
     height, width, channels = source.image_shape
     size = recipe.method.options.get("size")
     if size is None and height != width:
@@ -116,7 +121,7 @@ def image_shape(recipe: Recipe, source: Source) -> tuple[int, int, int]:
 def build_backbone(recipe: Recipe, source: Source) -> keras.Model:
     """The backbone as training starts with it: the same recipe gives the same initial weights."""
     keras.utils.set_random_seed(recipe.seed)
-    shape: tuple[int | None, int | None, int] = image_shape(recipe, source)
+    shape: tuple[int | None, ...] = input_shape(recipe, source)
     if registry.find_method(recipe.method.name).any_size:
         shape = (None, None, shape[-1])
     return registry.build_backbone(recipe.backbone.name, shape, **recipe.backbone.options)

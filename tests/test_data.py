@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from kzoo import random
+from kzoo import random, text
 from kzoo.cache import cache_dir, prepare_once
 from kzoo.data import (
     Source,
@@ -19,6 +19,7 @@ from kzoo.data import (
     resize_and_crop,
     tfds_source,
     to_float,
+    text_source,
     training_stream,
 )
 from kzoo.errors import DataError, StrategyError
@@ -578,3 +579,30 @@ def test_what_cannot_be_read_is_one_line(toy, name, split, options, message):
     with pytest.raises(DataError, match=message) as caught:
         tfds_source(name, split, TFDSOptions(data_dir=toy, **options))
     assert "\n" not in str(caught.value)
+
+
+VOCABULARY = (*text.SPECIAL, "read", "##ing", "a", "book")
+
+
+def test_text_comes_back_row_by_row():
+    tokens = np.array([[2, 5, 6, 3, 0], [2, 7, 8, 3, 0], [2, 5, 7, 8, 3]], np.int32)
+    source = text_source("letters", tokens, VOCABULARY, [0, -1, 1], ("x", "y"), {"next_tokens": tokens[::-1].copy()})
+    assert (source.modality, source.length, source.size) == ("text", 5, 3)
+    [batch] = evaluation_batches(source, 8)
+    np.testing.assert_array_equal(batch["tokens"], tokens)
+    np.testing.assert_array_equal(batch["next_tokens"], tokens[::-1])
+    np.testing.assert_array_equal(batch["label"], [0, -1, 1])
+    assert text.words(tokens[0], source.vocabulary) == "[CLS] reading [SEP]"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "vocabulary", "message"),
+    [
+        (np.zeros((2, 3), np.int64), VOCABULARY, r"x: tokens must be int32 \[N, T\]; received int64 \[2, 3\]"),
+        (np.full((2, 3), 9, np.int32), VOCABULARY, r"x: tokens must lie in 0 to 8; received 9 to 9"),
+        (np.zeros((2, 3), np.int32), ("read",), r"x: a vocabulary begins with \[PAD\], \[UNK\]"),
+    ],
+)
+def test_text_that_cannot_be_used(tokens, vocabulary, message):
+    with pytest.raises(DataError, match=message):
+        text_source("x", tokens, vocabulary)

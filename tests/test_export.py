@@ -15,6 +15,7 @@ import tensorflow as tf
 from kzoo import export
 from kzoo.data import resize_and_crop, to_float
 from kzoo.errors import ExportError
+from kzoo.text import SPECIAL
 
 SIZE = (12, 12, 3)
 WIDTH = 5
@@ -453,3 +454,20 @@ def test_half_precision_is_answered_in_float32(tmp_path):
         keras.config.set_dtype_policy(previous)
     answer = tf.saved_model.load(str(path)).signatures["serving_default"](image=tf.constant(images(2)))
     assert answer["embedding"].dtype == tf.float32
+
+
+def test_a_backbone_of_text_answers_tokens(tmp_path):
+    """And refuses numbers that stand for nothing, which a lookup on a GPU would answer with zeros."""
+    tokens = keras.Input((6,), dtype="int32", name="tokens")
+    embedded = keras.layers.Embedding(9, 4)(tokens)
+    backbone = keras.Model(tokens, {"embedding": keras.layers.GlobalAveragePooling1D()(embedded)})
+    vocabulary = (*SPECIAL, "a", "b", "c", "d")
+    path = export.export_backbone(backbone, tmp_path, name="words", metadata={}, vocabulary=vocabulary)
+    assert json.loads((path / export.METADATA).read_text())["input"]["vocabulary"] == list(vocabulary)
+    answer = tf.saved_model.load(str(path)).signatures["serving_default"]
+    given = np.random.default_rng(1).integers(0, 9, (5, 6)).astype("int32")
+    np.testing.assert_allclose(answer(tokens=tf.constant(given))["embedding"], backbone(given)["embedding"], atol=1e-5)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="tokens: numbers must lie in 0 to 8"):
+        answer(tokens=tf.constant(given + 8))
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        answer(tokens=tf.constant(given[:, :5]))
