@@ -39,6 +39,7 @@ class MethodSpec:
     any_size: bool = False
     check_options: Mapping[str, Any] = field(default_factory=dict)
     check_backbone: str | None = None
+    check_backbone: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

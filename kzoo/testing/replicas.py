@@ -1,39 +1,58 @@
-"""What a plugin's own tests may call to prove that its method trains on many replicas as on one."""
+"""Training in float64 on any number of replicas, and what it leaves, for comparison number by number."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from kzoo import devices
-from kzoo.method import Method
+from kzoo.data import Source, array_source
+from kzoo.method import Batch, Method
 
 
 @dataclass(frozen=True)
 class Trace:
     """What some training steps left.
 
-    losses: of each step, `[steps]`. weights: every variable of the method afterwards.
-    spread: the largest difference between two replicas' copies of any variable; 0 where they are equal.
+    losses: of each step, `[steps]`. weights: every variable of the method afterwards. paths: the variables' names.
+    spreads: of each variable the largest difference between two replicas' copies; 0 where they are equal.
     """
 
     losses: np.ndarray
     weights: list[np.ndarray]
-    spread: float
+    paths: list[str]
+    spreads: list[float]
+
+    @property
+    def spread(self) -> float:
+        """The largest difference between two replicas' copies of any variable."""
+        return max(self.spreads, default=0.0)
 
     def distance(self, other: "Trace") -> float:
         """The largest difference from another trace, of any step's loss or any weight."""
-        gaps = [np.abs(self.losses - other.losses).max()]
-        gaps += [np.abs(a - b).max(initial=0.0) for a, b in zip(self.weights, other.weights, strict=True)]
-        return float(max(gaps))
+        return max(self.differences(other).values())
+
+    def differences(self, other: "Trace") -> dict[str, float]:
+        """The largest difference in the losses, "the loss", and in each variable, by name. NaN counts as infinite."""
+        pairs = {"the loss": (self.losses, other.losses)}
+        for number, path in enumerate(self.paths):  # a teacher's variables may have the names of the student's
+            pairs[f"variable {number}, {path}"] = self.weights[number], other.weights[number]
+        return {name: _gap(*pair) for name, pair in pairs.items()}
+
+
+def _gap(one: np.ndarray, other: np.ndarray) -> float:
+    """The largest difference; infinite where something is not a number."""
+    gaps = np.abs(np.subtract(one, other, dtype="float64"))
+    return float(np.nan_to_num(gaps, nan=np.inf).max(initial=0.0))
 
 
 def train_on_replicas(
     build: Callable[[], Method],
     count: int,
     *,
-    images: np.ndarray,
+    images: np.ndarray | Source,
     batch_size: int,
     steps: int = 10,
     optimizer: Callable[[], object] | None = None,
@@ -48,40 +67,105 @@ def train_on_replicas(
     (`kzoo.devices.split_cpu`), and compare traces of other counts with `Trace.distance`.
 
     Args:
-        build: builds the method; called inside the strategy's scope, after seeding Keras. images: uint8 `[N, H, W, C]`.
-        batch_size: of all replicas together. optimizer: builds it, by default SGD with momentum.
+        build: builds the method; called inside the strategy's scope, after seeding Keras.
+        images: uint8 `[N, H, W, C]`, or a source. batch_size: of all replicas together.
+        steps: in epochs of N // batch_size steps where that divides, else in one epoch.
+        optimizer: builds it, by default SGD with momentum.
     """
+    source = images if isinstance(images, Source) else array_source("images", images)
     strategy = devices.make_strategy("mirrored" if count > 1 else "single", count, batch_size)
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float64")
-    try:
-        with strategy.scope():
-            keras.utils.set_random_seed(seed)
-            method = build()
-            method.compile(optimizer() if optimizer else keras.optimizers.SGD(0.05, momentum=0.9))
-    finally:
-        keras.config.set_dtype_policy(policy)
-    log = _Losses()
+    method = build_in_float64(build, strategy, optimizer, steps, seed)
+    per_epoch = source.size // batch_size
+    epochs, rest = divmod(steps, per_epoch)
+    log = _Log()
     method.fit(
-        images,
+        source,
         batch_size=batch_size,
         seed=seed,
-        epochs=1,
-        steps_per_epoch=steps,
+        epochs=1 if rest else epochs,
+        steps_per_epoch=steps if rest else per_epoch,
         verbose=0,
         callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=log)],
     )
-    weights, spread = [], 0.0
+    return trace(method, log.figures)
+
+
+def build_in_float64(
+    build: Callable[[], Method],
+    strategy: tf.distribute.Strategy | None = None,
+    optimizer: Callable[[], object] | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+) -> Method:
+    """Build and compile a method under a strategy. steps: of the whole training. The other arguments as above."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float64")
+    try:
+        with (strategy or tf.distribute.get_strategy()).scope():
+            keras.utils.set_random_seed(seed)
+            method = build()
+            method.compile(optimizer() if optimizer else keras.optimizers.SGD(0.05, momentum=0.9), total_steps=steps)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    return method
+
+
+def train_on_batches(
+    method: Method,
+    batches: Sequence[Batch],
+    steps: int,
+    *,
+    epochs: int = 1,
+    start_epoch: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> list[dict[str, float]]:
+    """Train on global batches that the pretext made, one a step, again from the first after the last.
+
+    Each replica gets its part of each batch. It saves what costs most in a short training, the input pipeline.
+
+    Args:
+        steps: of the training, cut in `epochs`; those before `start_epoch` are left out.
+
+    Returns:
+        the figures of each step.
+    """
+    count, per_epoch = method.distribute_strategy.num_replicas_in_sync, steps // epochs
+
+    def parts(name: str) -> np.ndarray:
+        joined = np.stack([np.asarray(batch[name]) for batch in batches])
+        return joined.reshape(len(batches) * count, joined.shape[1] // count, *joined.shape[2:])
+
+    data = tf.data.Dataset.from_tensor_slices({name: parts(name) for name in batches[0]}).repeat()
+    data = data.skip(start_epoch * per_epoch * count)
+    if count > 1:
+        data = method.distribute_strategy.distribute_datasets_from_function(lambda context, data=data: data)
+    log = _Log()
+    keep = keras.callbacks.LambdaCallback(on_train_batch_end=log)
+    method.fit(
+        data,
+        steps_per_epoch=per_epoch,
+        epochs=epochs,
+        initial_epoch=start_epoch,
+        verbose=0,
+        callbacks=[keep, *callbacks],
+    )
+    return log.figures
+
+
+def trace(method: Method, figures: list[dict[str, float]]) -> Trace:
+    """What a training leaves, the figures of its steps given."""
+    strategy, weights, spreads = method.distribute_strategy, [], []
     for variable in method.variables:
-        copies = [np.asarray(copy) for copy in strategy.experimental_local_results(variable.value)]
-        weights.append(copies[0])
-        spread = max([spread, *(float(np.abs(copy - copies[0]).max(initial=0.0)) for copy in copies[1:])])
-    return Trace(np.array(log.values), weights, spread)
+        first, *others = (np.asarray(copy) for copy in strategy.experimental_local_results(variable.value))
+        weights.append(first)
+        spreads.append(max((_gap(first, other) for other in others), default=0.0))
+    losses = np.array([step["loss"] for step in figures])
+    return Trace(losses, weights, [variable.path for variable in method.variables], spreads)
 
 
-class _Losses:
+class _Log:
     def __init__(self) -> None:
-        self.values: list[float] = []
+        self.figures: list[dict[str, float]] = []
 
     def __call__(self, batch: int, logs: dict[str, float]) -> None:
-        self.values.append(float(logs["loss"]))
+        self.figures.append({name: float(value) for name, value in logs.items()})

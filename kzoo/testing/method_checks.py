@@ -1,0 +1,383 @@
+"""What every method must be and do. Each check is a function of a subject that raises ConformanceError."""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kzoo import registry, state
+from kzoo.errors import ConformanceError, ExportError, TrainingError
+from kzoo.evaluate import collapsed, effective_rank, embedding_std
+from kzoo.export import export_backbone
+from kzoo.method import Batch, Method
+from kzoo.random import example_seeds
+from kzoo.testing import examples
+from kzoo.testing.replicas import Trace, train_on_batches
+from kzoo.testing.setups import BATCH, SIZE
+from kzoo.testing.spec_checks import check_listing, check_name, check_options
+from kzoo.testing.subjects import FIXED_STEPS, EagerSteps, MethodSubject, falls, precision
+from kzoo.testing.work import HALFWAY, STEPS, run_reference
+
+TOLERANCE = 1e-5  # of training on replicas, in float64
+_OUTPUTS = r"embedding|tokens|map(_\d+)?"
+_RUN_STEPS = 30  # of the run that must not collapse
+_KEYS = "draw with kzoo.random from the keys in `seed`, one for each example"
+_STEP_KEYS = "draw with kzoo.random from batch['seed'], keep state in variables"
+
+
+def check_record(subject: MethodSubject) -> None:
+    """The record names a `Method` whose class annotates the same options."""
+    check_name(subject)
+    spec = subject.setup.spec
+    found = registry.resolve(spec)
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise subject.fault(f"its target {spec.target} is no Method", "let the record name a subclass of kzoo.Method")
+    if found.options_class() is not spec.options:
+        raise subject.fault(
+            f"the record has {spec.options.__name__}, {found.__name__} annotates {found.options_class().__name__}",
+            "let both name the same options",
+        )
+    if not spec.paper:
+        raise subject.fault("the record names no paper", "give it authors, year and an identifier")
+    if unknown := [name for name in spec.requires if not re.fullmatch(_OUTPUTS, name)]:
+        raise subject.fault(
+            f"it requires {', '.join(unknown)}, which no backbone offers", "require embedding, map, map_<n> or tokens"
+        )
+    if not isinstance(inspect.getattr_static(found, "pretext"), staticmethod):
+        raise subject.fault("pretext belongs to the object", "make it a @staticmethod: it runs in the input pipeline")
+
+
+def check_pretext(subject: MethodSubject) -> None:
+    """The pretext is pure: the same keys give the same, other keys something else, whatever else is in the batch."""
+    count, half = 8, 4
+    raw = examples.raw_batch(subject.source, count)
+    keys = example_seeds(0, 0, tf.range(count, dtype=tf.int64))
+    once, twice = _pretext(subject, raw, keys), _pretext(subject, raw, keys)
+    for name, value in once.items():
+        if not value.shape.rank or value.shape[0] == 0 or value.shape[0] % count:
+            raise subject.fault(
+                f"pretext output '{name}' has shape {list(value.shape)} for {count} examples",
+                "its first axis must be the batch or a multiple of it",
+            )
+        if value.dtype.is_floating and not np.isfinite(value.numpy()).all():
+            raise subject.fault(f"pretext output '{name}' is not finite", "look for divisions by zero")
+        if not _same(value, twice[name]):
+            raise subject.fault(f"pretext output '{name}' differs between two calls with the same keys", _KEYS)
+
+    others = _pretext(subject, raw, example_seeds(1, 0, tf.range(count, dtype=tf.int64)))
+    drawn = [name for name, value in once.items() if not _same(value, others[name])]
+    repeated = {name: tf.repeat(value[:1], count, axis=0) for name, value in raw.items()}
+    alike = _pretext(subject, repeated, keys)
+    for name in drawn:
+        rows = np.split(alike[name].numpy(), count)
+        if all(np.array_equal(rows[0], row) for row in rows[1:]):
+            raise subject.fault(f"pretext output '{name}' draws the same for every example of a batch", _KEYS)
+
+    part = _pretext(subject, {name: value[half:] for name, value in raw.items()}, keys[half:])
+    for name, value in once.items():
+        if not _same(value[len(value) // count * half :], part[name]):
+            raise subject.fault(
+                f"pretext output '{name}' of an example depends on the rest of the batch, or stands in another place",
+                f"{_KEYS}; put what belongs to example i before what belongs to i + 1",
+            )
+    for name, other in _views(drawn):
+        if once[name].shape == once[other].shape and _same(once[name], once[other]):
+            raise subject.fault(
+                f"views '{name}' and '{other}' are equal", "fold another name into `seed` for each view"
+            )
+
+
+def check_training(subject: MethodSubject) -> None:
+    """It trains with `fit`: the losses are finite, what `chance` names is logged, the embedding has one row each."""
+    try:
+        reference = subject.reference
+    except TrainingError as error:
+        raise subject.fault(str(error), "lower the scale of the loss: it is a mean over examples") from None
+    if not any(
+        np.any(before != after) for before, after in zip(reference.initial, reference.trace.weights, strict=False)
+    ):
+        raise subject.fault("training changes no variable", "call self.minimise(batch) in train_step")
+    method = subject.eager.method
+    for logs in subject.eager.logs:
+        if broken := [name for name, value in logs.items() if not np.isfinite(np.asarray(value)).all()]:
+            raise subject.fault(
+                f"in float32 {', '.join(broken)} is not finite", "look for divisions by zero and logarithms"
+            )
+    logged = {**subject.eager.logs[0], **method.test_step(subject.eager.batches[0])}  # held out, it may be asked more
+    if silent := sorted(set(method.chance()) - set(logged)):
+        raise subject.fault(f"chance names {', '.join(silent)}, which no step logs", "use the names that loss returns")
+    answer = method(examples.raw_batch(subject.source, 4)["image"])
+    if answer.shape.rank != 2 or answer.shape[0] != 4:
+        raise subject.fault(
+            f"called on 4 images it answers {list(answer.shape)}", "encoder must offer embedding [B, D]"
+        )
+    assert subject.fresh  # the other process works while the next checks do
+
+
+def check_gradients(subject: MethodSubject) -> None:
+    """Exactly the declared variables get a gradient, and nothing else moves them: no teacher, queue or bank."""
+    steps = subject.eager
+    method = steps.method
+    paths = {id(variable): variable.path for variable in method.variables}
+    declared = {id(variable) for group in method.optimizer_groups().values() for variable in group.variables}
+    for variable in method.trainable_variables:
+        if id(variable) not in declared:
+            raise subject.fault(
+                f"{variable.path} is trainable and in no optimizer group",
+                "add it to optimizer_groups, or set its `trainable` to False",
+            )
+    memories = (state.EMATeacher, state.Queue, state.MemoryBank)
+    for layer in method._flatten_layers():
+        if isinstance(layer, memories) and (touched := [v for v in layer.variables if id(v) in steps.applied]):
+            raise subject.fault(
+                f"an optimizer updates {touched[0].path} of {type(layer).__name__} '{layer.name}'",
+                "give minimise only what the paper trains by gradient",
+            )
+    if more := [paths.get(one, "a foreign variable") for one in steps.applied if one not in declared]:
+        raise subject.fault(
+            f"an optimizer updates {more[0]}, which no group declares", "declare it in optimizer_groups"
+        )
+    for one in declared:
+        size = steps.applied.get(one)
+        if size is None:
+            raise subject.fault(
+                f"{paths[one]} gets no gradient",
+                "let the loss depend on it; a teacher belongs in kzoo.state.EMATeacher, an unused layer nowhere",
+            )
+        if size == 0.0:
+            raise subject.fault(
+                f"the gradient of {paths[one]} is 0 in every step", "let the loss depend on it, and not through argmax"
+            )
+    _check_owners(subject, steps, declared)
+
+
+def _check_owners(subject: MethodSubject, steps: EagerSteps, declared: set[int]) -> None:
+    """With a learning rate of 0 nothing that is trained by gradient moves."""
+    method = steps.method
+    rates = {name: float(optimizer.learning_rate) for name, optimizer in method.optimizers.items()}
+    for optimizer in method.optimizers.values():
+        optimizer.learning_rate = 0.0
+    before = [np.array(variable) for variable in method.variables]
+    method.train_step(steps.batches[0])
+    after = [np.array(variable) for variable in method.variables]
+    for name, rate in rates.items():
+        method.optimizers[name].learning_rate = rate
+    for variable, value in zip(method.variables, before, strict=True):
+        variable.assign(value)  # other checks go on from here
+    for variable, was, now in zip(method.variables, before, after, strict=True):
+        if id(variable) in declared and not np.allclose(was, now, atol=1e-5):
+            raise subject.fault(
+                f"{variable.path} is trained by gradient and also assigned to",
+                "a variable has one owner: keep teachers in kzoo.state.EMATeacher",
+            )
+
+
+def check_determinism(subject: MethodSubject) -> None:
+    """Training twice from the same state over the same examples gives the same numbers."""
+    reference = subject.reference
+    reference.reset()
+    name, gap = _worst(reference.trace, run_reference(reference.method, subject.eager.batches))
+    if gap > 0:
+        raise subject.fault(f"trained twice from the same state, {name} differs by {gap:.2g}", _STEP_KEYS)
+
+
+def check_loss(subject: MethodSubject) -> None:
+    """On a fixed batch, with queues, banks and teachers held, the loss falls."""
+    for group, figures in subject.descent.figures.items():
+        if not any(falls(values) for values in figures.values()):
+            seen = ", ".join(f"{name} from {values[0]:.4g} to {values[-1]:.4g}" for name, values in figures.items())
+            raise subject.fault(
+                f"on one fixed batch the loss of group '{group}' does not fall in {FIXED_STEPS} steps: {seen}",
+                "check its sign, its gradient, and that loss returns what is minimised",
+            )
+
+
+def check_collapse(subject: MethodSubject) -> None:
+    """After a short training the embedding still tells the examples apart."""
+    reference = subject.reference
+    reference.reset()
+    reference.set_rate(subject.descent.rate)
+    try:
+        train_on_batches(reference.method, subject.eager.batches, _RUN_STEPS)
+    except TrainingError as error:
+        raise subject.fault(str(error), "lower the scale of the loss: it is a mean over examples") from None
+    features = np.asarray(reference.method(examples.raw_batch(subject.source, examples.COUNT)["image"]))
+    if collapsed(features):
+        raise subject.fault(
+            f"after {_RUN_STEPS} steps the embedding has collapsed (spread {embedding_std(features):.2g}, "
+            f"effective rank {effective_rank(features):.2g} of {features.shape[1]})",
+            "something must keep the examples apart: negatives, a predictor and stop-gradient, a variance term",
+        )
+
+
+def check_precision(subject: MethodSubject) -> None:
+    """In bfloat16 and float16 figures and weights stay finite, and weights are kept in float32."""
+    for policy in ("mixed_bfloat16", "mixed_float16"):
+        with precision(policy):
+            method = subject.setup.build()
+        method.compile(keras.optimizers.SGD(0.01), total_steps=STEPS)
+        method.begin_epoch(0)
+        for _ in range(2):
+            logs = method.train_step(subject.eager.batches[0])
+            if broken := [name for name, value in logs.items() if not np.isfinite(np.asarray(value)).all()]:
+                raise subject.fault(
+                    f"in {policy} {', '.join(broken)} is not finite", "compute it with kzoo.losses.full_precision"
+                )
+        for variable in method.variables:
+            kept = np.asarray(variable)
+            if kept.dtype.kind not in "iub" and (kept.dtype != np.float32 or not np.isfinite(kept).all()):
+                raise subject.fault(
+                    f"in {policy} {variable.path} is {kept.dtype} and finite: {bool(np.isfinite(kept).all())}",
+                    "keep weights and state in float32, finite",
+                )
+
+
+def check_sizes(subject: MethodSubject) -> None:
+    """It takes images of twice the size, and greyscale where its record does not say otherwise."""
+    channels = 1 if 1 in (subject.setup.spec.channels or (1,)) else subject.setup.channels
+    size = 2 * SIZE
+    what = f"{size} px, {channels} channel{'s' * (channels > 1)}"
+    source = subject.setup.source(size, channels)
+    try:
+        method = subject.setup.build(size, channels)
+        method.compile(keras.optimizers.SGD(0.01), total_steps=STEPS)
+        method.begin_epoch(0)
+        raw = examples.raw_batch(source, BATCH // 2)
+        logs = method.train_step(method.transform(raw, example_seeds(0, 0, raw["id"])))
+        answer = method(examples.raw_batch(source, 4)["image"])
+    except ConformanceError:
+        raise
+    except Exception as error:
+        raise subject.fault(
+            f"images of {what}: {type(error).__name__}: {' '.join(str(error).split())[:200]}",
+            "take sizes from the batch or the backbone; name the channels it can use in its record",
+        ) from error
+    if not np.isfinite(np.asarray(logs["loss"])) or answer.shape != (4, subject.eager.method(_few(subject)).shape[1]):
+        raise subject.fault(
+            f"images of {what}: loss {float(logs['loss']):.4g}, embedding {list(answer.shape)}",
+            "take sizes from the batch or the backbone",
+        )
+
+
+def check_export(subject: MethodSubject) -> None:
+    """The encoder, exported and loaded with TensorFlow alone, answers what the method answers."""
+    encoder = subject.eager.method.encoder
+    height, width, channels = encoder.input_shape[1:]
+    size = (height or SIZE, width or SIZE)
+    try:
+        path = export_backbone(encoder, subject.folder / "exports", name="check", size=size, metadata={})
+    except ExportError as error:
+        raise subject.fault(
+            f"its encoder cannot be exported: {error}", "let it be a Functional model that only computes"
+        ) from None
+    images = np.asarray(examples.raw_batch(subject.setup.source(size[0], channels), 4)["image"])
+    served = tf.saved_model.load(str(path)).signatures["serving_default"](image=tf.constant(images))["embedding"]
+    if not np.allclose(served, subject.eager.method(images), atol=TOLERANCE, rtol=TOLERANCE):
+        raise subject.fault(
+            "its export answers otherwise than the method", "let call return encoder(images)['embedding']"
+        )
+
+
+def check_replicas(subject: MethodSubject) -> None:
+    """Several replicas train on the same global batch as one does, and all hold the same state."""
+    for count in subject.replicas:
+        several = subject.ask(f"replicas_{count}", "every tensor of a batch is this replica's part of it")
+        name, gap = _worst(subject.reference.trace, several)
+        if several.spread > 0:
+            where = several.paths[int(np.argmax(several.spreads))]
+            raise subject.fault(
+                f"{count} replicas hold different values of {where}, by {several.spread:.2g}",
+                "compute what is assigned from gathered tensors (kzoo.replicas.gather) and equal weights",
+            )
+        if gap > TOLERANCE:
+            raise subject.fault(
+                f"{count} replicas train otherwise than one: {name} differs by {gap:.2g}",
+                "update with self.minimise, compare examples over replicas.gather, draw from batch['seed']",
+            )
+
+
+def check_reload(subject: MethodSubject) -> None:
+    """Saved, and loaded in a fresh process, it is the same."""
+    method = subject.eager.method
+    found = subject.ask("reload", "let get_config and from_config rebuild what __init__ made")
+    for name, parameter in list(inspect.signature(type(method).__init__).parameters.items())[1:]:
+        named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        if named and name not in method.get_config():
+            raise subject.fault(f"get_config lacks '{name}', which __init__ takes", "make it an option")
+    if found["options"] != method.options or found["examples"] != method.examples:
+        raise subject.fault(
+            f"reloaded, its options are {found['options']!r} and not {method.options!r}",
+            "keep what Method.get_config holds",
+        )
+    for variable, weight in zip(method.variables, found["weights"], strict=True):
+        if not np.array_equal(variable, weight):
+            raise subject.fault(f"reloaded, {variable.path} has other values", "keep state in variables of layers")
+    if not np.allclose(method(_few(subject)), found["answer"], atol=TOLERANCE, rtol=TOLERANCE):
+        raise subject.fault("reloaded, it answers otherwise", "keep all that call needs in variables and options")
+
+
+def check_resume(subject: MethodSubject) -> None:
+    """Going on from a checkpoint, in another process, gives bit for bit what not stopping gave."""
+    whole = subject.reference.trace
+    resumed = subject.ask("resume", "keep all that a step needs in variables")
+    resumed = replace(resumed, losses=np.concatenate([whole.losses[:HALFWAY], resumed.losses]))
+    name, gap = _worst(whole, resumed)
+    if gap > 0:
+        raise subject.fault(f"resumed after {HALFWAY} of {STEPS} steps, {name} differs by {gap:.2g}", _STEP_KEYS)
+
+
+METHOD_CHECKS: tuple[Callable[[MethodSubject], None], ...] = (
+    check_record,
+    check_listing,
+    check_options,
+    check_pretext,
+    check_training,
+    check_gradients,
+    check_determinism,
+    check_loss,
+    check_collapse,
+    check_precision,
+    check_sizes,
+    check_export,
+    check_reload,
+    check_resume,
+    check_replicas,
+)
+
+
+def _pretext(subject: MethodSubject, raw: Batch, keys: tf.Tensor) -> Batch:
+    ready = registry.resolve(subject.setup.spec).pretext(dict(raw), keys, subject.options)
+    if not isinstance(ready, Mapping) or not all(tf.is_tensor(value) for value in ready.values()):
+        raise subject.fault("pretext returns something else than a dict of tensors", "return {name: tensor}")
+    return dict(ready)
+
+
+def _same(one: tf.Tensor, other: tf.Tensor) -> bool:
+    """Equal, for floats up to the rounding of vector instructions."""
+    if one.shape != other.shape:
+        return False
+    if not one.dtype.is_floating:
+        return bool(np.array_equal(one, other))
+    return bool(np.allclose(one, other, rtol=1e-5, atol=1e-5))
+
+
+def _views(names: list[str]) -> list[tuple[str, str]]:
+    """Pairs of names that mean views of one example: "view_0" and "view_1", "query" and "key"."""
+    numbered = [name for name in names if re.fullmatch(r".*\d", name)]
+    pairs = [(a, b) for a in numbered for b in numbered if a < b and a.rstrip("0123456789") == b.rstrip("0123456789")]
+    return pairs + [("query", "key")] * ({"query", "key"} <= set(names))
+
+
+def _worst(one: Trace, other: Trace) -> tuple[str, float]:
+    """Where two traces differ most, and by how much."""
+    differences = one.differences(other)
+    name = max(differences, key=differences.__getitem__)
+    return name, differences[name]
+
+
+def _few(subject: MethodSubject) -> np.ndarray:
+    return np.asarray(examples.raw_batch(subject.source, 4)["image"])

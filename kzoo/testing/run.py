@@ -1,0 +1,60 @@
+"""Running all checks of a subject one by one, as `kzoo check` does."""
+
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kzoo import registry
+from kzoo.errors import KzooError
+from kzoo.specs import BackboneSpec, MethodSpec
+from kzoo.testing.backbone_checks import BACKBONE_CHECKS
+from kzoo.testing.method_checks import METHOD_CHECKS
+from kzoo.testing.subjects import BackboneSubject, MethodSubject, Subject
+
+Check = Callable[[Any], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a check found.
+
+    message: one line, "" where it is ok. traceback: of an error that the check did not expect.
+    """
+
+    check: str
+    ok: bool
+    seconds: float
+    message: str = ""
+    traceback: str = ""
+
+
+def subjects(name: str) -> list[Subject]:
+    """The methods and backbones of this name. Raises PluginError where there is none that works."""
+    makers = {MethodSpec: MethodSubject, BackboneSpec: BackboneSubject}
+    return [makers[type(spec)](spec) for spec in registry.find_any(name) if type(spec) in makers]
+
+
+def checks_of(subject: Subject) -> Sequence[Check]:
+    """In their order."""
+    return METHOD_CHECKS if isinstance(subject, MethodSubject) else BACKBONE_CHECKS
+
+
+def run_checks(subject: Subject, begin: Callable[[str], None] = lambda check: None) -> Iterator[Outcome]:
+    """What each check found, one after the other. begin: told the name of a check before it runs."""
+    for check in checks_of(subject):
+        name = check.__name__.removeprefix("check_")
+        begin(name)
+        began = time.monotonic()
+        message = story = ""
+        try:
+            check(subject)
+        except KzooError as error:
+            message = " ".join(str(error).split())
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            said = " ".join(str(error).split())[:300]
+            message = f"{subject.name}: {type(error).__name__}: {said} ({frame.filename}:{frame.lineno})"
+            story = traceback.format_exc()
+        yield Outcome(name, not message, time.monotonic() - began, message, story)

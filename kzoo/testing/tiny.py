@@ -1,0 +1,31 @@
+"""A backbone with every kind of output, small enough to be traced in a second."""
+
+from typing import Any
+
+import keras
+
+from kzoo.layers import BatchNormalization
+
+OFFERS = ("embedding", "map", "map_1", "map_2", "tokens")
+
+
+def tiny_backbone(input_shape: tuple[int | None, int | None, int]) -> keras.Model:
+    """Three convolutions with batch normalisation, which replicas can get wrong; images of any size from 8 pixels.
+
+    Outputs: "map_1", "map_2", "map" at 1/2, 1/4, 1/8 of the image's resolution, 8, 16 and 32 channels; "tokens", the
+    positions of "map" `[B, T, 32]`; "embedding", their mean `[B, 32]`.
+    """
+    x: Any = keras.Input(input_shape, name="image")
+    inputs, maps = x, []
+    for level, width in enumerate((8, 16, 32), start=1):
+        x = keras.layers.Conv2D(width, 3, strides=2, padding="same", use_bias=False, name=f"conv_{level}")(x)
+        x = keras.layers.ReLU(name=f"relu_{level}")(BatchNormalization(name=f"norm_{level}")(x))
+        maps.append(x)
+    outputs = {
+        "embedding": keras.layers.GlobalAveragePooling2D(name="embedding")(x),
+        "map": x,
+        "map_1": maps[0],
+        "map_2": maps[1],
+        "tokens": keras.layers.Reshape((-1, 32), name="tokens")(x),
+    }
+    return keras.Model(inputs, outputs, name="tiny")

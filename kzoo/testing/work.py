@@ -1,0 +1,97 @@
+"""The reference run, and what the fresh process does: reload, resume, train on replicas."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kzoo import checkpoint, devices
+from kzoo.method import Batch, Method
+from kzoo.testing.examples import COUNT
+from kzoo.testing.replicas import Trace, build_in_float64, trace, train_on_batches
+from kzoo.testing.setups import BATCH, BackboneSetup, MethodSetup
+
+STEPS = 8  # of the reference run
+HALFWAY = 4  # where it is interrupted
+_PER_EPOCH = COUNT // BATCH
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the fresh process needs to know; goes there by pickle.
+
+    images: what the reloaded model is asked. batches: of the reference run, made by the pretext.
+    replicas: the counts that train on them.
+    """
+
+    setup: MethodSetup | BackboneSetup
+    images: np.ndarray
+    batches: Sequence[Batch] = ()
+    replicas: Sequence[int] = ()
+
+    def parts(self, folder: Path) -> dict[str, Callable[[], Any]]:
+        """The parts of the work, in order. folder: holds `model.keras` and, of a method, `checkpoints`."""
+        if isinstance(self.setup, BackboneSetup):
+            return {"reload": partial(_reload_backbone, self.setup, self.images, folder)}
+        devices.split_cpu(max(self.replicas, default=1))
+        return {
+            "reload": partial(_reload_method, self.setup, self.images, folder),
+            "resume": partial(_resume, self.setup, self.batches, folder),
+            **{f"replicas_{count}": partial(_replicate, self.setup, self.batches, count) for count in self.replicas},
+        }
+
+
+def run_reference(
+    method: Method,
+    batches: Sequence[Batch],
+    start: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Trace:
+    """Train on the batches up to step `STEPS`, from step `start`, where an epoch begins."""
+    figures = train_on_batches(
+        method, batches, STEPS, epochs=STEPS // _PER_EPOCH, start_epoch=start // _PER_EPOCH, callbacks=callbacks
+    )
+    return trace(method, figures)
+
+
+def _reload_method(setup: MethodSetup, images: np.ndarray, folder: Path) -> dict[str, Any]:
+    """The saved method's "answer" to the images, its "options", "examples" and "weights"."""
+    setup.import_plugins()
+    method = keras.saving.load_model(folder / "model.keras")
+    return {
+        "answer": np.asarray(method(images)),
+        "options": method.options,
+        "examples": method.examples,
+        "weights": [np.asarray(weight) for weight in method.variables],
+    }
+
+
+def _reload_backbone(setup: BackboneSetup, images: np.ndarray, folder: Path) -> dict[str, dict[str, np.ndarray]]:
+    """The outputs of the backbone "as a file", and of one "built anew" that the weights were loaded into."""
+    setup.import_plugins()
+    height, width, channels = images.shape[1:]
+    anew = setup.build(height, width, channels)
+    anew.load_weights(folder / "model.weights.h5")
+    found = {"as a file": keras.saving.load_model(folder / "model.keras"), "built anew": anew}
+    return {
+        how: {name: np.asarray(value) for name, value in model(images, training=False).items()}
+        for how, model in found.items()
+    }
+
+
+def _resume(setup: MethodSetup, batches: Sequence[Batch], folder: Path) -> Trace:
+    """Go on from the checkpoint with a method that began otherwise."""
+    method = build_in_float64(setup.build, steps=STEPS, seed=1)
+    checkpoint.restore(folder / "checkpoints", checkpoint.state(method), recipe_hash="check")
+    return run_reference(method, batches, start=HALFWAY)
+
+
+def _replicate(setup: MethodSetup, batches: Sequence[Batch], count: int) -> Trace:
+    """The reference run on several replicas."""
+    strategy: tf.distribute.Strategy = devices.make_strategy("mirrored", count, BATCH)
+    return run_reference(build_in_float64(setup.build, strategy, steps=STEPS), batches)
