@@ -227,6 +227,32 @@ def train(
 
 
 @_command
+def launch(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file.")],
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that train together.")] = 2,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value; may be repeated.")
+    ] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option("--run-dir", metavar="DIR", help="Folder of the run; runs/<name> where left out.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Train a recipe with several workers on this machine, to try out what runs on many."""
+    from kzoo.launch import launch as run
+    from kzoo.recipe import load
+
+    load(recipe, [*(overrides or ()), "train.strategy=multi_worker"])  # one error, not one from each worker
+    call = [str(recipe)] + [part for override in overrides or () for part in ("--set", override)]
+    call += ["--run-dir", str(run_dir)] if run_dir else []
+    call += ["--resume"] if resume else []
+    call += ["--debug"] if debug else []
+    if code := run(workers, call):
+        raise typer.Exit(code)
+
+
+@_command
 def evaluate(run_dir: RunFolder, as_json: AsJson = False, debug: Debug = False) -> None:
     """Evaluate the backbone of a run beside the untrained one."""
     with _importing_tensorflow():

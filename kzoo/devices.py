@@ -36,12 +36,6 @@ def make_strategy(strategy: str, devices: int | None, batch_size: int) -> tf.dis
     return made
 
 
-def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that writes: the first worker, or the only process."""
-    resolver = strategy.cluster_resolver
-    return resolver is None or not resolver.cluster_spec().jobs or resolver.task_id in (None, 0)
-
-
 def _multi_worker(devices: int | None) -> tf.distribute.Strategy:
     if devices is not None:
         raise StrategyError("train.devices: multi_worker uses every device of every worker; leave devices out")

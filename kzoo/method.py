@@ -304,7 +304,7 @@ class Method(keras.Model):
         raw = isinstance(x, np.ndarray | Source)
         source = array_source(self.name, x) if isinstance(x, np.ndarray) else x
         if raw:
-            batch_size = batch_size or min(256, source.size)
+            batch_size = int(batch_size or min(256, source.size))
             kwargs.setdefault("steps_per_epoch", source.size // batch_size)
         steps = kwargs.get("steps_per_epoch")
         if self.total_steps is None and steps:
@@ -316,6 +316,8 @@ class Method(keras.Model):
             callbacks.insert(0, EpochMeans())
         if not raw:
             return super().fit(x, callbacks=callbacks, **kwargs)
+        assert batch_size is not None  # raw data has one, by now
+        steps = int(kwargs["steps_per_epoch"])
         start_step = start_step or kwargs.pop("initial_epoch", 0) * steps
         stream = functools.partial(self.stream, source, batch_size=batch_size, seed=seed)
         epoch, done = divmod(start_step, steps)

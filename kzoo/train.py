@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from kzoo import checkpoint, devices, optimizers
+from kzoo import checkpoint, devices, optimizers, workers
 from kzoo.checkpoint import Checkpoint
 from kzoo.data import Source
 from kzoo.errors import CheckpointError, Interrupted, TrainingError
@@ -56,6 +56,9 @@ def train(
     if before:
         _refuse_changes(run, recipe, console)
     strategy = devices.make_strategy(recipe.train.strategy, recipe.train.devices, recipe.train.batch_size)
+    chief = workers.is_chief(strategy)
+    if not chief:
+        console = Console(quiet=True)
     source, test = sources = open_sources(recipe)
     steps = recipe.train.steps_per_epoch or source.size // recipe.train.batch_size
     policy = keras.config.dtype_policy()
@@ -69,16 +72,24 @@ def train(
 
     with _writing(run), _alone(run, strategy):
         found = _resume(run, method, recipe, source, allow_plugin_change, console) if resume else None
-        run.start(recipe, devices.describe(strategy))
-        start = 0
-        if found:
-            start = found.step
+        start = found.step if found else 0
+        starts = workers.gather(strategy, start)
+        if len(set(starts)) > 1:
+            raise CheckpointError(
+                f"{run.folder}: the workers would start after the steps {', '.join(map(str, starts))}; "
+                "put the run on a file system that all of them share"
+            )
+        if chief:
+            run.start(recipe, devices.describe(strategy))
+        if chief and found:
             earlier = run.record.get("resumed", [])
             run.note(resumed=[*earlier, {"step": start, "plugins": found.made_with["plugins"]}])
         console.print(_plan(recipe, run, method, source, devices.describe(strategy), steps))
         began = time.monotonic()
         if start < recipe.train.epochs * steps:
             _fit(run, recipe, method, source, steps, found, console)
+        if not chief:
+            return run
         run.save_encoder(method.encoder)
         run.note(status="trained", seconds=round(time.monotonic() - began, 1))
         picture_training(run, method, source, test)
@@ -110,19 +121,19 @@ def _fit(
     run: Run, recipe: Recipe, method: Method, source: Source, steps: int, found: Checkpoint | None, console: Console
 ) -> None:
     log, start = run.logs / "metrics.csv", found.step if found else 0
-    _forget_after(log, start // steps)
-    extra, broken = load_plugins().callbacks(recipe, run.folder)
-    for record in broken:
-        warnings.warn(f"{record.title} adds no callbacks: {record.problem}; {record.remedy}", stacklevel=2)
     bar = _ProgressBar(recipe.train.epochs, steps, recipe.train.batch_size, start, console)
-    callbacks = [
-        EpochMeans(),
-        _Pace(recipe.train.batch_size),
-        keras.callbacks.CSVLogger(str(log), append=True),
-        keras.callbacks.TensorBoard(str(run.logs), write_graph=False),
-        bar,
-        *extra,
-    ]
+    callbacks: list[Any] = [EpochMeans(), _Pace(recipe.train.batch_size)]
+    if workers.is_chief(method.distribute_strategy):
+        _forget_after(log, start // steps)
+        extra, broken = load_plugins().callbacks(recipe, run.folder)
+        for record in broken:
+            warnings.warn(f"{record.title} adds no callbacks: {record.problem}; {record.remedy}", stacklevel=2)
+        callbacks += [
+            keras.callbacks.CSVLogger(str(log), append=True),
+            keras.callbacks.TensorBoard(str(run.logs), write_graph=False),
+            bar,
+            *extra,
+        ]
     try:
         with _heard_signals(console) as signalled:
             saver = _Checkpoints(run, recipe, source, steps, found, callbacks, signalled)
@@ -164,7 +175,8 @@ def _resume(
     run: Run, method: Method, recipe: Recipe, source: Source, allow_plugin_change: bool, console: Console
 ) -> Checkpoint | None:
     """Load the newest checkpoint; None where the run has made none yet."""
-    sweep(run.folder)
+    if workers.is_chief(method.distribute_strategy):
+        sweep(run.folder)
     found = checkpoint.newest(run.checkpoints)
     if found is None:
         log = run.logs / "metrics.csv"
@@ -408,7 +420,7 @@ class _Checkpoints(keras.callbacks.Callback):
             if name in self.restored:
                 callback.set_state(self.restored[name])
         lost = ", ".join(name for name in self.restored if name not in self.stateful)
-        if lost:
+        if lost and workers.is_chief(self.model.distribute_strategy):  # the others have fewer
             warnings.warn(f"{self.run.folder}: no callback takes up the saved state of {lost}", stacklevel=2)
         self.saved, self.saved_at = self.step, time.monotonic()
         if not self.step:
@@ -428,7 +440,9 @@ class _Checkpoints(keras.callbacks.Callback):
             self._save()
 
     def _save_if(self, due: bool) -> None:
-        when, number = self.settings.checkpoint, self.signalled()
+        # stopping together: a worker that has heard nothing would wait in its next step for the one that left
+        number = max(workers.gather(self.model.distribute_strategy, self.signalled() or 0))
+        when = self.settings.checkpoint
         if when.every_steps and self.step % when.every_steps == 0:
             due = True
         if when.every_minutes and time.monotonic() - self.saved_at >= 60 * when.every_minutes:
@@ -450,6 +464,9 @@ class _Checkpoints(keras.callbacks.Callback):
                     f"{float(self.model.optimizer.learning_rate):.3g}; lower optimizer.learning_rate, or set "
                     "optimizer.clip_norm; the last checkpoint is from before"
                 )
+        self.saved, self.saved_at = self.step, time.monotonic()
+        if not workers.is_chief(self.model.distribute_strategy):
+            return
         log = self.run.logs / "metrics.csv"
         if log.exists():
             sync(log)  # a row that is lost would not be written again
@@ -462,7 +479,6 @@ class _Checkpoints(keras.callbacks.Callback):
             callbacks={name: callback.get_state() for name, callback in self.stateful.items()},
             keep=self.settings.checkpoint.keep,
         )
-        self.saved, self.saved_at = self.step, time.monotonic()
 
 
 def _stateful(callbacks: list[Any]) -> dict[str, Any]:
