@@ -68,12 +68,13 @@ class CPC(Method):
                 "each other; take one that does not (backbone.options.norm: layer) or set method.options.batch_norm"
             )
         length = patches.positions(self.input_size, self.options.grid, self.options.patch).shape[1]
-        blank = tf.zeros((1, length, length, self.backbone.input_shape[-1]))
-        if not np.isfinite(self.embed(blank, training=False)).all():  # the mean over a map that has no locations left
+        try:
+            self.backbone.compute_output_shape((1, length, length, self.backbone.input_shape[-1]))
+        except ValueError:  # a map without locations
             raise OptionsError(
                 f"{self.name}: patches of {length} px, of images of {self.input_size}, are too small for backbone "
                 f"'{name}'; give a larger method.options.size or patch"
-            )
+            ) from None
 
     @property
     def encoder(self) -> keras.Model:
@@ -164,7 +165,7 @@ class Context(keras.layers.Layer):
         for reduce, across, down, expand in self.layers_in_order:
             c = across(tf.nn.relu(reduce(x)))
             c = tf.nn.relu(down(tf.pad(c, [[0, 0], [1, 0], [0, 0], [0, 0]])))
-            x += expand(c)
+            x = x + expand(c)
         return tf.nn.relu(x)
 
 
