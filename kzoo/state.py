@@ -57,10 +57,11 @@ class EMATeacher(keras.layers.Layer):
         return self._pairs()
 
     def update(self, momentum: float | tf.Tensor) -> None:
-        """teacher <- momentum * teacher + (1 - momentum) * student, for every weight."""
+        """teacher <- momentum * teacher + (1 - momentum) * student, for every weight. A tensor may be of any float type."""
         for ours, theirs in self.pairs:
             teacher, student = replicas.local(ours), replicas.local(theirs)
-            teacher.assign(momentum * teacher + (1.0 - momentum) * student)
+            keep = tf.cast(momentum, teacher.dtype) if tf.is_tensor(momentum) else momentum
+            teacher.assign(keep * teacher + (1.0 - keep) * student)
 
 
 class Queue(keras.layers.Layer):

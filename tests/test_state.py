@@ -39,6 +39,15 @@ class TestTeacher:
         for (ours, theirs), old in zip(teacher.pairs, before, strict=True):
             np.testing.assert_allclose(ours, 0.9 * old + 0.1 * np.array(theirs), atol=1e-7)
 
+    def test_momentum_may_be_a_tensor_of_another_type(self):
+        model = student()
+        teacher = EMATeacher([model])
+        ours, theirs = teacher.pairs[0]
+        old = np.array(ours)
+        theirs.assign(theirs + 1.0)
+        teacher.update(tf.constant(0.75, tf.float64))
+        np.testing.assert_allclose(ours, old + 0.25, atol=1e-6)
+
     def test_momentum_of_one_freezes_it(self):
         model = student()
         teacher = EMATeacher([model])

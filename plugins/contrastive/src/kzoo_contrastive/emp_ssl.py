@@ -55,7 +55,7 @@ class EMPSSL(Method):
 
     @staticmethod
     def pretext(batch: Batch, seed: tf.Tensor, options: EMPSSLOptions) -> Batch:
-        size = options.size or batch["image"].shape[1]
+        size = options.patch_size or batch["image"].shape[1]
         images, seeds = repeated(batch["image"], seed, options.patches)
         return {"patches": augment.view(images, seeds, size, ratio=(1.0, 1.0), **options.view.model_dump())}
 
@@ -89,11 +89,9 @@ class EMPSSL(Method):
 
         @tf.function(reduce_retracing=True)
         def bag(images: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+            size, view = self.options.patch_size or images.shape[1], self.options.view
             images, seeds = repeated(images, example_seeds(0, 0, ids), self.options.bag)
-            view = self.options.view
-            patches = augment.random_resized_crop(
-                images, seeds, self.input_size, view.scale, ratio=(1.0, 1.0), flip=view.flip
-            )
+            patches = augment.random_resized_crop(images, seeds, size, view.scale, ratio=(1.0, 1.0), flip=view.flip)
             features = feature(patches, training=False)
             return tf.reduce_mean(tf.reshape(features, [-1, self.options.bag, features.shape[-1]]), axis=1)
 

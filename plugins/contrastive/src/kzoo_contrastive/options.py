@@ -254,6 +254,9 @@ class EMPSSLView(ViewOptions):
 
 class EMPSSLOptions(ImageOptions):
     patches: int = Field(100, ge=2, description="patches of each image in a step")
+    patch_size: int | None = Field(
+        None, ge=8, description="side in pixels that patches are resized to; none: that of the image"
+    )
     invariance: float = Field(200.0, ge=0, description="weight of the similarity of an image's patches to their mean")
     epsilon: float = Field(0.2, gt=0, description="distortion of the coding rate, the square of the paper's")
     projector: tuple[int, ...] = Field(

@@ -103,6 +103,7 @@ def kzoo_methods() -> Iterator[MethodSpec]:
         family="contrastive",
         summary="Give the many patches of an image one code, and spread the codes of a batch",
         paper="Tong, Chen, Ma, LeCun 2023, arXiv:2304.03977",
+        any_size=True,
         check_options={"patches": 4, "projector": (32, 32, 16), "bag": 4},
     )
     yield MethodSpec(
