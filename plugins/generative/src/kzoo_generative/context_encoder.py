@@ -33,7 +33,7 @@ class ContextEncoder(Method):
     the region, that of the rim counted tenfold. L_adv is the GAN loss of an adversary that sees the region (of a random
     one, the whole image with the region filled). Each step trains the adversary, then the generator, which is the
     backbone with its decoder, at ten times its learning rate. With w = 1, as for the paper's AlexNet features, there is
-    no adversary. Convolutions before batch normalisation have no bias, as in the code, which zeroes it.
+    no adversary. Decoder and adversary have no biases, as in the code, which zeroes them after every step.
 
     Downstream is the backbone's embedding, of whole images. Deviations: each image has a random region of its own,
     where the code cuts one for the batch, and their loss is that of the paper, over the region, where the code's
@@ -75,6 +75,7 @@ class ContextEncoder(Method):
             width=options.decoder_width,
             activation="tanh",
             deviation=DCGAN_DEVIATION,
+            bias=False,
         )
         self.generator = keras.Model(self.backbone.input, decoder(x), name="generator")
         self.adversary = self._build_adversary(channels) if options.reconstruction < 1 else None
@@ -83,7 +84,7 @@ class ContextEncoder(Method):
         depth = max(1, (self.side - 1).bit_length() - 2)  # down to 3 or 4 pixels, which the last layer sees at once
         widths = tuple(min(8, 2**level) * self.options.adversary_width for level in range(depth))
         image = keras.Input((self.side, self.side, channels))
-        last = keras.layers.Flatten()(downconvolutions(image, widths, kernel=4)[-1])
+        last = keras.layers.Flatten()(downconvolutions(image, widths, kernel=4, bias=False)[-1])
         logit = keras.layers.Dense(1, use_bias=False, kernel_initializer=normal(DCGAN_DEVIATION), name="logit")(last)
         return keras.Model(image, logit, name="adversary")
 

@@ -26,6 +26,12 @@ def normal(deviation: float | None) -> keras.initializers.Initializer:
     return keras.initializers.RandomNormal(stddev=deviation) if deviation else keras.initializers.GlorotUniform()
 
 
+def _normalisation(deviation: float | None, name: str | None = None) -> BatchNormalization:
+    """Batch normalisation; its scale starts at N(1, deviation) where that is given, as in the authors' DCGAN."""
+    scale = keras.initializers.RandomNormal(1.0, deviation) if deviation else "ones"
+    return BatchNormalization(gamma_initializer=scale, name=name)
+
+
 def upconvolutions(
     code: int,
     size: int,
@@ -35,6 +41,7 @@ def upconvolutions(
     kernel: int = 4,
     activation: str | None = "sigmoid",
     deviation: float | None = None,
+    bias: bool = True,
     name: str = "decoder",
 ) -> keras.Sequential:
     """A code to an image: Dense to 3 or 4 pixels a side, then transposed convolutions that double it, then a crop.
@@ -43,7 +50,8 @@ def upconvolutions(
 
     Args:
         width: channels of the last hidden layer; each layer before has twice as many, 1024 at most.
-        activation: of the last layer; none: linear. deviation: of the initial weights, as in DCGAN; none: Glorot's.
+        activation: of the last layer; none: linear. bias: whether that layer has one.
+        deviation: of the initial weights, as in DCGAN; none: Glorot's.
 
     Input shape: `[B, code]`. Output shape: `[B, size, size, channels]`.
     """
@@ -54,7 +62,7 @@ def upconvolutions(
         keras.Input((code,)),
         keras.layers.Dense(side * side * widths[0], use_bias=False, kernel_initializer=normal(deviation)),
         keras.layers.Reshape((side, side, widths[0])),
-        BatchNormalization(),
+        _normalisation(deviation),
         keras.layers.ReLU(),
     ]
     for filters in widths[1:]:
@@ -62,22 +70,24 @@ def upconvolutions(
             keras.layers.Conv2DTranspose(
                 filters, kernel, 2, "same", use_bias=False, kernel_initializer=normal(deviation)
             ),
-            BatchNormalization(),
+            _normalisation(deviation),
             keras.layers.ReLU(),
         ]
     over = side * 2**doublings - size
     layers += [
-        keras.layers.Conv2DTranspose(channels, kernel, 2, "same", kernel_initializer=normal(deviation)),
+        keras.layers.Conv2DTranspose(channels, kernel, 2, "same", use_bias=bias, kernel_initializer=normal(deviation)),
         keras.layers.Cropping2D(((over // 2, over - over // 2),) * 2),
         keras.layers.Activation(activation or "linear"),
     ]
     return keras.Sequential(layers, name=name)
 
 
-def downconvolutions(x: keras.KerasTensor, widths: tuple[int, ...], kernel: int) -> list[keras.KerasTensor]:
+def downconvolutions(
+    x: keras.KerasTensor, widths: tuple[int, ...], kernel: int, *, bias: bool = True
+) -> list[keras.KerasTensor]:
     """DCGAN's discriminator: convolutions of stride 2, LeakyReLU 0.2, batch normalisation after all but the first.
 
-    Returns the map after each layer.
+    bias: whether the first has one; the others, before normalisation, never do. Returns the map after each layer.
     """
     maps = []
     for level, filters in enumerate(widths, start=1):
@@ -86,12 +96,12 @@ def downconvolutions(x: keras.KerasTensor, widths: tuple[int, ...], kernel: int)
             kernel,
             2,
             "same",
-            use_bias=level == 1,
+            use_bias=bias and level == 1,
             kernel_initializer=normal(DCGAN_DEVIATION),
             name=f"conv_{level}",
         )(x)
         if level > 1:
-            x = BatchNormalization(name=f"norm_{level}")(x)
+            x = _normalisation(DCGAN_DEVIATION, f"norm_{level}")(x)
         x = keras.layers.LeakyReLU(0.2, name=f"leaky_relu_{level}")(x)
         maps.append(x)
     return maps

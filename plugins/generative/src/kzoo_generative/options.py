@@ -44,6 +44,7 @@ class DiscriminatorOptions(Options):
     widths: tuple[int, ...] = Field(
         (64, 128, 256, 512), min_length=2, description="channels of each convolution; each halves the resolution"
     )
+    kernel: int = Field(5, ge=2, description="side of the convolutions; the code of later GANs has 4")
 
 
 class CropOptions(ImageOptions):

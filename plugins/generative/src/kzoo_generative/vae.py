@@ -107,7 +107,7 @@ class VAE(Method):
         shown = {
             "input": batch["image"],
             "reconstruction": self.decode(mean),
-            "drawn from the prior": self.decode(drawn),
+            "drawn": self.decode(drawn),
         }
         return {title: np.asarray(image, "float32") for title, image in shown.items()}
 
