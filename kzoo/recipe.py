@@ -526,7 +526,7 @@ def _check_plugins(document: _Document) -> dict[str, dict[str, Any]]:
             message = f"'{spec.name}' is for {spec.modality}, method '{method.name}' for {method.modality}"
             document.problem((*section.split("."), "name"), message)
     if backbone:
-        _check_features(document, backbone)
+        _check_features(document, backbone, method)
     if method and data and data.image_shape and method.channels and data.image_shape[2] not in method.channels:
         wanted = " or ".join(map(str, method.channels))
         document.problem(
@@ -581,12 +581,14 @@ def _check_split(document: _Document, section: str, spec: DatasetSpec) -> None:
         document.problem((*section.split("."), "split"), message)
 
 
-def _check_features(document: _Document, backbone: BackboneSpec) -> None:
+def _check_features(document: _Document, backbone: BackboneSpec, method: MethodSpec | None) -> None:
     wanted = _at(document.data, "evaluate.features")
+    owners: list[BackboneSpec | MethodSpec] = [backbone, *([method] if method and method.offers else [])]
+    known = [output for owner in owners for output in owner.offers]
     for index, feature in enumerate(wanted if isinstance(wanted, list) else []):
-        if isinstance(feature, str) and feature not in backbone.offers:
-            near = registry.suggest(feature, list(backbone.offers))
-            message = f"'{backbone.name}' has no output '{feature}'; it offers {', '.join(backbone.offers)}{near}"
+        if isinstance(feature, str) and feature not in known:
+            offered = "; ".join(f"'{owner.name}' offers {', '.join(owner.offers)}" for owner in owners)
+            message = f"no output '{feature}'; {offered}{registry.suggest(feature, known)}"
             document.problem(("evaluate", "features", index), message)
 
 

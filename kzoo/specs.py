@@ -20,6 +20,7 @@ class MethodSpec:
     family: how `kzoo list` groups it, e.g. "contrastive".
     modality: "image", "text", "video" or "stereo"; datasets and backbones of another are refused.
     requires: outputs the backbone must offer, e.g. ("embedding",) or ("map",).
+    offers: outputs that its encoder has beside the backbone's, for a recipe's `evaluate.features`.
     channels: numbers of image channels it can learn from; () means any.
     any_size: it shows the backbone parts of images and downstream uses whole ones: the backbone must take any size.
     check_options: options that make it small enough for the conformance suite (`kzoo check`).
@@ -39,7 +40,7 @@ class MethodSpec:
     any_size: bool = False
     check_options: Mapping[str, Any] = field(default_factory=dict)
     check_backbone: str | None = None
-    check_backbone: str | None = None
+    offers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from kzoo import MethodSpec, Options
 from kzoo.errors import PluginError, RecipeError
 from kzoo.recipe import Recipe, dump, load, recipe_hash
 
@@ -112,7 +113,7 @@ WRONG = {
     ),
     "no such feature": (
         ("train:\n", "evaluate: {features: [embedding, map_9]}\ntrain:\n"),
-        "r.yaml:12: evaluate.features.1: 'convnet' has no output 'map_9'; it offers embedding, map, map_1; "
+        "r.yaml:12: evaluate.features.1: no output 'map_9'; 'convnet' offers embedding, map, map_1; "
         "did you mean 'map_1'?",
     ),
     "not a choice": (
@@ -243,6 +244,26 @@ def test_a_backbone_that_lacks_what_the_method_needs(write):
     assert problems(write(text)) == [
         "r.yaml:5: backbone.name: 'transformer' offers embedding, tokens; method 'tiles' needs map; "
         "backbones that have it: convnet"
+    ]
+
+
+def test_outputs_that_the_method_adds_to_the_backbones_can_be_probed(write, stub, fake, install):
+    coder = MethodSpec(
+        name="coder",
+        target="not_imported:coder",
+        options=Options,
+        family="stub",
+        summary="Has outputs of its own",
+        paper="Someone 2020",
+        offers=("code",),
+    )
+    install(stub, fake("coder", methods=[coder]))
+    text = SOUND.replace("name: contrast\n  options: {temperature: 0.2}", "name: coder")
+    text += "evaluate: {features: [embedding, code]}\n"
+    assert load(write(text)).evaluate.features == ("embedding", "code")
+    assert problems(write(text.replace("code]", "cod]"))) == [
+        "r.yaml:14: evaluate.features.1: no output 'cod'; 'convnet' offers embedding, map, map_1; "
+        "'coder' offers code; did you mean 'code'?"
     ]
 
 

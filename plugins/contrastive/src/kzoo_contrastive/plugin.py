@@ -140,6 +140,7 @@ def kzoo_methods() -> Iterator[MethodSpec]:
         options=DeepInfoMaxOptions,
         family="contrastive",
         requires=("embedding", "map"),
+        offers=("fc", "code"),
         summary="Tell an image's own local features from those of other images by its code",
         paper="Hjelm, Fedorov, Lavoie-Marchildon, Grewal, Bachman, Trischler, Bengio, ICLR 2019, arXiv:1808.06670",
         check_options={"fc_width": 32, "code_width": 16, "units": 32, "global_weight": 1.0},
