@@ -159,10 +159,10 @@ def _sums(folder: Path) -> bytes:
 
 
 def _write_state(path: Path, variables: list[Any]) -> None:
-    # as numpy.savez does, but one variable in memory at a time
+    # as numpy.savez does, but one variable in memory at a time, and without the date: equal states give equal files
     with zipfile.ZipFile(path, "w") as archive:
         for number, variable in enumerate(variables):
-            with archive.open(f"{_member(number)}.npy", "w", force_zip64=True) as file:
+            with archive.open(zipfile.ZipInfo(f"{_member(number)}.npy"), "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.asarray(variable.numpy()), allow_pickle=False)
 
 

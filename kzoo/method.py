@@ -311,7 +311,7 @@ class Method(keras.Model):
             self.total_steps = epochs * steps
         kwargs.setdefault("shuffle", False)  # the stream is in its order already
         kwargs["epochs"] = epochs
-        callbacks = list(kwargs.pop("callbacks", None) or [])
+        callbacks: Any = list(kwargs.pop("callbacks", None) or [])
         if not any(isinstance(callback, EpochMeans) for callback in callbacks):
             callbacks.insert(0, EpochMeans())
         if not raw:
@@ -319,19 +319,12 @@ class Method(keras.Model):
         assert batch_size is not None  # raw data has one, by now
         steps = int(kwargs["steps_per_epoch"])
         start_step = start_step or kwargs.pop("initial_epoch", 0) * steps
-        stream = functools.partial(self.stream, source, batch_size=batch_size, seed=seed)
         epoch, done = divmod(start_step, steps)
-        if not done:
-            return super().fit(stream(start_step=start_step), callbacks=callbacks, initial_epoch=epoch, **kwargs)
-        # Keras knows no epoch that begins in its middle: the rest of this one, then the others, told as one training
-        joined = _Joined(callbacks, done, self, verbose=kwargs.get("verbose", "auto"), epochs=epochs, steps=steps)
-        rest = {**kwargs, "epochs": epoch + 1, "steps_per_epoch": steps - done}
-        super().fit(stream(start_step=start_step), callbacks=joined, initial_epoch=epoch, **rest)
-        if epoch + 1 == epochs or self.stop_training:
-            joined.on_train_end()
-            return self.history
-        next_epoch = stream(start_step=(epoch + 1) * steps)
-        return super().fit(next_epoch, callbacks=joined, initial_epoch=epoch + 1, **kwargs)
+        if done:
+            told = {"verbose": kwargs.get("verbose", "auto"), "epochs": epochs, "steps": steps}
+            callbacks = _RestOfEpoch(callbacks, done, self, **told)
+        stream = self.stream(source, batch_size=batch_size, seed=seed, start_step=start_step)
+        return super().fit(stream, callbacks=callbacks, initial_epoch=epoch, **kwargs)
 
     def stream(self, source: Any, *, batch_size: int, seed: int, start_step: int = 0) -> Any:
         """The endless training batches of a `kzoo.data.Source`, laid over the replicas of the current strategy."""
@@ -412,8 +405,9 @@ class Method(keras.Model):
     # The next two are Keras' own, and let `fit` run under MultiWorkerMirroredStrategy, where it fails otherwise
     # (keras#20585); tests/test_workers.py tells when Keras needs them no more.
 
-    def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: already built. Keras would build again, under no strategy."""
+    def _maybe_symbolic_build(self, iterator: Any = None, **kwargs: Any) -> None:
+        """Build nothing: Keras would build again, under no strategy. Keep what counts the steps of an epoch."""
+        self.epoch_iterator = iterator
 
     def _make_function(self, step_function: Callable[[Any], Logs]) -> Any:
         """Give the logs of a step an axis: over several workers Keras averages them along their first."""
@@ -485,16 +479,18 @@ class EpochMeans(keras.callbacks.Callback):
         logs.update({key: value / self.steps for key, value in self.sums.items()})
 
 
-class _Joined(keras.callbacks.CallbackList):
-    """Tells callbacks of one training where there are two fits: the rest of an epoch begun earlier, then the others."""
+class _RestOfEpoch(keras.callbacks.CallbackList):
+    """The callbacks of a training that goes on within an epoch, which Keras knows only whole: shortens the first epoch,
+    and numbers its steps from where the epoch truly began."""
 
     def __init__(self, callbacks: list[Any], done: int, model: Method, verbose: Any, **params: Any):
         super().__init__(callbacks, add_history=True, add_progbar=verbose != 0, model=model, verbose=verbose, **params)
-        self.done = done  # steps of the current epoch made before the first fit
+        self.done = done  # steps of the current epoch that an earlier training made
 
     def on_train_begin(self, logs: Any = None) -> None:
-        if self.done:
-            super().on_train_begin(logs)
+        self.iterator = self.model.epoch_iterator
+        self.iterator.steps_per_epoch -= self.done
+        super().on_train_begin(logs)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         for callback in self.callbacks:
@@ -507,9 +503,9 @@ class _Joined(keras.callbacks.CallbackList):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         super().on_train_batch_end(self.done + batch, logs)
 
-    def on_train_end(self, logs: Any = None) -> None:
-        if not self.done:
-            super().on_train_end(logs)
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        super().on_epoch_end(epoch, logs)
+        self.iterator.steps_per_epoch += self.done
         self.done = 0
 
 
