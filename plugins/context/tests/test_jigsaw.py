@@ -202,6 +202,7 @@ class TestNetwork:
         images = noise(2, 40)
         embedding = method(images)
         assert embedding.shape == (2, 32)
+        assert set(method.encoder.output) == {"embedding", "map", "map_1", "map_2"}
         brighter = np.uint8(images // 2 + 60)  # the same but for contrast and brightness
         np.testing.assert_allclose(method(brighter), embedding, atol=0.05 * np.abs(embedding).max())
         direct = method.embed(images / np.float32(255), training=False)

@@ -194,6 +194,11 @@ class TestNetwork:
         method.train_step(batch_of(method, noise()))
         assert all(not np.array_equal(v, old) for v, old in zip(method.trainable_variables, before, strict=True))
 
+    def test_is_built_on_images_that_the_patches_fit_in(self):
+        assert build(patch=96, gap=48, shrink=1 / 3).input_size == 418  # 240 sqrt(3), and 2 for rounding
+        assert build(gap=20).input_size == 60
+        assert build().input_size == 32
+
     def test_heads_are_the_papers_by_default(self):
         defaults = RelativePositionOptions()
         assert (defaults.features, defaults.hidden, defaults.pairs, defaults.coarsen) == (4096, (4096, 4096), 4, 0.33)

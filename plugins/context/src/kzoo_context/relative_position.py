@@ -110,8 +110,11 @@ class RelativePosition(Method):
 
     @property
     def input_size(self) -> int:
-        patch, gap = self.options.patch or 8, self.options.gap
-        needed = least_side(patch, patch // 2 if gap is None else gap, self.options.shrink)
+        patch, gap = self.options.patch, self.options.gap
+        if patch is None:
+            needed = 3 * (gap or 0)  # which leaves 0.3 of the side for each patch
+        else:
+            needed = least_side(patch, patch // 2 if gap is None else gap, self.options.shrink)
         return self.options.size or max(32, needed)
 
     @property
