@@ -68,6 +68,14 @@ def test_the_gaussian_likelihood_is_half_the_squared_error(batch):
     assert float(method.loss(outputs, batch)["loss"]) == pytest.approx(error + 2 * 4, rel=1e-5)
 
 
+def test_the_loss_for_a_value_is_that_for_an_image_over_its_values(method, batch):
+    outputs = {"mean": tf.ones((64, 8)), "log_variance": tf.zeros((64, 8)), "logits": tf.zeros((64, 16, 16, 1))}
+    whole, each = method.loss(outputs, batch), build(per="value").loss(outputs, batch)
+    for name in ("loss", "reconstruction", "kl", "prior_loss"):
+        assert float(each[name]) == pytest.approx(float(whole[name]) / 256, rel=1e-5)
+    assert each["active"] == whole["active"]
+
+
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_the_reference_is_the_loss_of_the_mean_picture_and_no_code(likelihood):
     method = build(channels=3, likelihood=likelihood)

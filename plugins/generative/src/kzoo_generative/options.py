@@ -25,6 +25,11 @@ class VAEOptions(ImageOptions):
     likelihood: Literal["bernoulli", "gaussian"] = Field(
         "bernoulli", description="p(x|z): bernoulli, cross-entropy of each value; gaussian, of unit variance"
     )
+    per: Literal["image", "value"] = Field(
+        "image",
+        description="the loss is in nats for an image, as published, or for each value of it: the same optimum, and "
+        "gradients that do not grow with the image, as SGD needs",
+    )
     decoder_width: int = Field(32, ge=1, description="channels of the decoder's last hidden layer; doubled inwards")
 
 

@@ -32,7 +32,7 @@ def kzoo_methods() -> Iterator[MethodSpec]:
         family="generative",
         summary="Rebuild the image from a random code that must stay close to a normal distribution",
         paper="Kingma, Welling, ICLR 2014, arXiv:1312.6114",
-        check_options={"latent": 16, "decoder_width": 4},
+        check_options={"latent": 16, "decoder_width": 4, "per": "value"},
     )
     yield MethodSpec(
         name="gan",

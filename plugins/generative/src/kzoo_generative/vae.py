@@ -1,5 +1,7 @@
 """Variational autoencoder (Kingma and Welling, "Auto-encoding variational Bayes", ICLR 2014)."""
 
+import math
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -64,7 +66,7 @@ class VAE(Method):
         return mean + tf.exp(0.5 * log_variance) * noise
 
     def loss(self, outputs: Batch, batch: Batch) -> Logs:
-        """The bound and its two parts, in nats for an image.
+        """The bound and its two parts, in nats for an image, or for each of its values.
 
         "prior_loss" is what a decoder that ignores z and answers each channel's mean would cost; "active" the share of
         latent dimensions with a KL of at least 0.01, near 0 where the posterior has collapsed.
@@ -75,13 +77,15 @@ class VAE(Method):
         reconstruction = tf.reduce_mean(tf.reduce_sum(self.negative_log_likelihood(target, logits), axis=(1, 2, 3)))
         information = tf.reduce_mean(tf.reduce_sum(kl, axis=-1))
         active = replicas.mean(tf.reduce_mean(kl, axis=0)) >= _ACTIVE
-        return {
+        nats = {
             "loss": reconstruction + self.options.beta * information,
             "reconstruction": reconstruction,
             "kl": information,
-            "active": tf.reduce_mean(tf.cast(active, "float32")),
             "prior_loss": self.prior_loss(target),
         }
+        values = 1 if self.options.per == "image" else math.prod(target.shape[1:])
+        figures = {name: figure / values for name, figure in nats.items()}
+        return {**figures, "active": tf.reduce_mean(tf.cast(active, "float32"))}
 
     def negative_log_likelihood(self, target: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """-log p(x|z) of every value; of a Gaussian of unit variance, without its constant log(2 pi) / 2."""
