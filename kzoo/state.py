@@ -57,7 +57,7 @@ class EMATeacher(keras.layers.Layer):
         return self._pairs()
 
     def update(self, momentum: float | tf.Tensor) -> None:
-        """teacher <- momentum * teacher + (1 - momentum) * student, for every weight. A tensor may be of any float type."""
+        """teacher <- momentum * teacher + (1 - momentum) * student, for every weight; momentum of any float type."""
         for ours, theirs in self.pairs:
             teacher, student = replicas.local(ours), replicas.local(theirs)
             keep = tf.cast(momentum, teacher.dtype) if tf.is_tensor(momentum) else momentum

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from kzoo_backbones import plugin, vit
-from kzoo_backbones.options import ConvNet4Options, ResNetOptions, SmallResNetOptions, VisionTransformerTinyOptions
+from kzoo_backbones.options import (
+    ConvNet4Options,
+    ResNetOptions,
+    SmallResNetOptions,
+    VisionTransformerOptions,
+    VisionTransformerTinyOptions,
+)
 from kzoo_backbones.resnet import resnet18, small_resnet
 from pydantic import ValidationError
 
@@ -210,6 +216,12 @@ class TestVisionTransformer:
         expected = [np.sin(1), np.sin(0.01), np.cos(1), np.cos(0.01), np.sin(2), np.sin(0.02), np.cos(2), np.cos(0.02)]
         np.testing.assert_allclose(codes[1 * 3 + 2], expected, rtol=1e-6)
         assert codes.shape == (6, 8)
+
+    def test_patches_are_projected_as_by_a_dense_layer(self):
+        """Glorot's uniform bound with 16 * 16 * 3 values in and 384 out: sqrt(6 / 1152)."""
+        model = vit.vit_small((32, 32, 3), VisionTransformerOptions(depth=1))
+        largest = np.abs(np.array(model.get_layer("patches").kernel)).max()
+        assert largest == pytest.approx((6 / 1152) ** 0.5, rel=1e-3)
 
     def test_tokens_stand_for_patches_row_by_row(self):
         model = build("vit_tiny", (8, 12, 1), depth=1)

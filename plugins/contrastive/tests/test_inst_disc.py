@@ -61,12 +61,11 @@ class TestNoiseContrast:
         contrast = NoiseContrast(3)
         contrast.loss(tf.ones([2, 4]))
         assert float(contrast.constant) == 0  # a loss alone keeps nothing
-        contrast.freeze(tf.fill([2, 4], 1.0), when=tf.constant(False))
+        contrast.loss(tf.ones([2, 4]), keep=tf.constant(False))
         assert float(contrast.constant) == 0
-        contrast.freeze(tf.fill([2, 4], 1.0))
-        assert float(contrast.constant) == pytest.approx(math.e, rel=1e-6)
-        contrast.freeze(tf.fill([2, 4], 2.0))
-        assert float(contrast.constant) == pytest.approx(math.e, rel=1e-6)
+        for later in (1.0, 2.0):
+            contrast.loss(tf.fill([2, 4], later), keep=True)
+            assert float(contrast.constant) == pytest.approx(math.e, rel=1e-6)
 
     def test_constant_of_a_fresh_bank_is_near_2_2(self):
         """Unit features in 128 dimensions at temperature 0.07: E[exp(f . v / 0.07)] = 2.21."""

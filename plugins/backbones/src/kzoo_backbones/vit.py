@@ -85,7 +85,11 @@ def _vit(
     height, width = (side // patch for side in sides)
 
     inputs, x = normalised_input(input_shape, options)
-    x = layers.Conv2D(dimension, patch, patch, name="patches")(x)
+    # drawn as for the Dense layer of a flattened patch that it is (MAE, MoCo v3): a convolution's fans make tokens that
+    # the position codes drown, for good where a method leaves the projection as it was drawn
+    limit = (6.0 / (patch * patch * input_shape[-1] + dimension)) ** 0.5
+    drawn = keras.initializers.RandomUniform(-limit, limit)
+    x = layers.Conv2D(dimension, patch, patch, kernel_initializer=drawn, name="patches")(x)
     x = layers.Reshape((height * width, dimension), name="patch_tokens")(x)
     x = Positions(height, width, name="positions")(x)
     x = ClassToken(name="class_token")(x)

@@ -141,10 +141,8 @@ class CMC(Method):
         terms, hits = [], []
         for (i, j), noise_contrast in zip(self.pairs, self.noise_contrasts, strict=True):
             scores = dot_products(features[i], entries[j]) / self.options.temperature
-            terms.append(noise_contrast.loss(scores))
+            terms.append(noise_contrast.loss(scores, keep=training))
             hits.append(losses.accuracy(scores, tf.zeros_like(batch["id"])))
-            if training:
-                noise_contrast.freeze(scores)
         return {"loss": tf.add_n(terms), "accuracy": tf.add_n(hits) / len(hits)}
 
     def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:

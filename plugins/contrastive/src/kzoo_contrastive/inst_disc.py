@@ -78,9 +78,7 @@ class InstDisc(Method):
             ids = draw_with_noise(batch["id"], batch["seed"], self.options.noise, self.bank.size)
             scores = dot_products(feature, self.bank.read(ids)) / self.options.temperature
             labels = tf.zeros_like(batch["id"])
-            loss = self.noise_contrast.loss(scores)
-            if training:
-                self.noise_contrast.freeze(scores)
+            loss = self.noise_contrast.loss(scores, keep=training)
         if self.options.proximal:
             moved = feature - tf.cast(self.bank.read(batch["id"]), feature.dtype)
             loss += self.options.proximal * tf.reduce_mean(tf.reduce_sum(tf.square(moved), axis=1))

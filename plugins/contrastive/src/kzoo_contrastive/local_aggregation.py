@@ -99,9 +99,7 @@ class LocalAggregation(InstDisc):
             lambda: padded(draw_with_noise(batch["id"], batch["seed"], self.options.noise, self.bank.size)),
         )
         scores = dot_products(feature, self.bank.read(ids)) / self.options.temperature
-        warm_up = self.noise_contrast.loss(scores[:, :noise])
-        if training:
-            self.noise_contrast.freeze(scores[:, :noise], when=~aggregating)
+        warm_up = self.noise_contrast.loss(scores[:, :noise], keep=training and ~aggregating)
         loss, close = self.aggregate(scores[:, :background], ids[:, :background], batch["id"])
         return {"loss": tf.where(aggregating, loss, warm_up), "close": tf.where(aggregating, close, 0.0)}
 

@@ -40,19 +40,17 @@ class NoiseContrast(keras.layers.Layer):
         self.constant = self.add_weight(name="constant", shape=(), initializer="zeros", trainable=False)
         self.built = True
 
-    def loss(self, scores: tf.Tensor) -> tf.Tensor:
-        """The mean over this replica's examples. scores: `[b, 1 + m]`, similarity over temperature, the own first."""
-        constant = tf.cast(self._current(scores), scores.dtype)
-        odds = scores - tf.math.log(constant) - math.log(self.noise)  # log(P / (m / n))
-        return tf.reduce_mean(tf.nn.softplus(-odds[:, 0]) + tf.reduce_sum(tf.nn.softplus(odds[:, 1:]), axis=1))
+    def loss(self, scores: tf.Tensor, keep: bool | tf.Tensor = False) -> tf.Tensor:
+        """The mean over this replica's examples.
 
-    def freeze(self, scores: tf.Tensor, when: bool | tf.Tensor = True) -> None:
-        """Keep the constant of these scores for good, unless one is kept already. In the training step only."""
-        kept = replicas.local(self.constant)
-        kept.assign(tf.where(when, self._current(scores), kept.read_value()))
-
-    def _current(self, scores: tf.Tensor) -> tf.Tensor:
-        """Z / n: the one that is kept, or where there is none that of these scores."""
-        kept = replicas.local(self.constant).read_value()
+        scores: `[b, 1 + m]`, similarity over temperature, the own entry's first.
+        keep: true in training: if no constant is kept yet, that of these scores is, for good.
+        """
+        variable = replicas.local(self.constant)
+        kept = variable.read_value()
         mean = replicas.mean(tf.stop_gradient(tf.reduce_mean(tf.exp(scores))))
-        return tf.where(kept > 0, kept, tf.cast(mean, kept.dtype))
+        constant = tf.where(kept > 0, kept, tf.cast(mean, kept.dtype))
+        if keep is not False:
+            variable.assign(tf.where(keep, constant, kept))
+        odds = scores - tf.math.log(tf.cast(constant, scores.dtype)) - math.log(self.noise)  # log(P / (m / n))
+        return tf.reduce_mean(tf.nn.softplus(-odds[:, 0]) + tf.reduce_sum(tf.nn.softplus(odds[:, 1:]), axis=1))
