@@ -16,6 +16,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -280,6 +281,35 @@ def export(
 
     wanted = [format.value for format in formats or (Format.SAVED_MODEL,)]
     export_run(run_dir, formats=wanted, destination=destination, console=_console())
+
+
+@_command
+def check(
+    name: Annotated[str, typer.Argument(help="Name of a method or backbone.")],
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Run the conformance suite on an installed method or backbone; takes a minute."""
+    from kzoo import registry
+
+    registry.find_any(name)  # a wrong name is told at once
+    with _importing_tensorflow():
+        from kzoo.testing import run
+
+    console = _console(stderr=as_json)  # JSON has the standard output to itself
+    answers, failed = [], False
+    for subject in run.subjects(name):
+        outcomes = run.print_checks(console, subject)
+        subject.close()
+        answers.append({"kind": subject.kind, "name": subject.name, "checks": [asdict(one) for one in outcomes]})
+        for outcome in outcomes:
+            failed |= not outcome.ok
+            if debug and outcome.traceback:
+                typer.echo(outcome.traceback, err=True)
+    if as_json:
+        typer.echo(json.dumps(answers, indent=2))
+    if failed:
+        raise typer.Exit(1)
 
 
 @_command

@@ -110,6 +110,7 @@ def test_list_as_json(run):
         "channels": [3],
         "any_size": False,
         "check_options": {},
+        "check_backbone": None,
         "plugin": "stub",
         "distribution": "kzoo-stub 1.2",
     }

@@ -1,14 +1,14 @@
 """What every backbone must be and do. Each check is a function of a subject that raises ConformanceError."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from kzoo import registry
-from kzoo.errors import ExportError
+from kzoo.errors import ConformanceError, ExportError
 from kzoo.export import export_backbone
 from kzoo.testing.spec_checks import check_listing, check_name, check_options
 from kzoo.testing.subjects import BackboneSubject, precision
@@ -33,50 +33,48 @@ def check_record(subject: BackboneSubject) -> None:
 
 def check_outputs(subject: BackboneSubject) -> None:
     """A Functional model with the outputs that its record offers, of the shapes it declares."""
-    model, side = subject.model, subject.side
+    model, inputs = subject.model, subject.inputs
     _check_functional(subject, model)
-    if model.input_shape != (None, side, side, 3):
+    if model.input_shape != (None, *inputs.shape[1:]):
         raise subject.fault(
-            f"built for {side}x{side}x3 its input is {model.input_shape}",
+            f"built for {list(inputs.shape[1:])} its input is {model.input_shape}",
             "let keras.Input have the shape that is given",
         )
-    images = subject.pixels(4, side)
-    outputs = model(images, training=False)
+    outputs = model(inputs, training=False)
     _check_shapes(subject, model, outputs)
     for name, value in outputs.items():
         if not np.isfinite(np.asarray(value)).all():
             raise subject.fault(f"output '{name}' is not finite", "check its initial weights and its normalisation")
     if embeds_alike(outputs["embedding"]):
-        raise subject.fault("different images have the same embedding", "let the embedding depend on the image")
-    alone = model(images[:1], training=False)
+        raise subject.fault("different inputs have the same embedding", "let the embedding depend on the input")
+    alone = model(inputs[:1], training=False)
     for name, value in outputs.items():
         if not _close(value[:1], alone[name]):
             raise subject.fault(
-                f"in inference output '{name}' of an image depends on the rest of the batch",
+                f"in inference output '{name}' of an example depends on the rest of the batch",
                 "pass `training` on, so that normalisation uses its moving statistics",
             )
+    assert subject.fresh  # the other process works while the next checks do
 
 
 def check_sizes(subject: BackboneSubject) -> None:
-    """It can be built for its smallest images, in grey; for twice the size; for any, where its record says so."""
-    spec, side = subject.setup.spec, subject.side
+    """It can be built for its smallest examples, in grey; for twice the size; for any, where its record says so."""
+    spec, size, setup = subject.setup.spec, subject.size, subject.setup.examples
     with precision("mixed_bfloat16"):
-        _try(subject, spec.min_size, spec.min_size, 1, "its record's min_size, in grey and mixed_bfloat16")
+        _run(subject, spec.min_size, (spec.min_size,), setup.other_depth, "its min_size, in grey and mixed_bfloat16")
     if spec.any_size:
-        model = _build(subject, None, None, 3, "any size, as its record says")
-        for height, width in ((side, side), (side + 8, side + 16)):
-            _run(subject, model, height, width, 3, "any size, as its record says")
+        _run(subject, None, (size, size + 8), setup.depth, "any size")
     else:
-        _try(subject, 2 * side, 2 * side, 3, "twice the size")
+        _run(subject, 2 * size, (2 * size,), setup.depth, "twice the size")
 
 
 def check_gradients(subject: BackboneSubject) -> None:
     """A gradient reaches every weight, and nothing in training is random."""
     model = subject.model
-    images = subject.pixels(4, subject.side)
+    inputs = subject.inputs
     noise = np.random.default_rng(1)
     with tf.GradientTape() as tape:
-        outputs = model(images, training=True)
+        outputs = model(inputs, training=True)
         loss = tf.add_n(
             [tf.reduce_sum(value * noise.normal(size=value.shape).astype("float32")) for value in outputs.values()]
         )
@@ -92,24 +90,22 @@ def check_gradients(subject: BackboneSubject) -> None:
             raise subject.fault(
                 f"the gradient of {variable.path} is 0", "let an output depend on it, also at the start"
             )
-    again = model(images, training=True)
+    again = model(inputs, training=True)
     for name, value in outputs.items():
         if not _close(value, again[name]):
             raise subject.fault(
-                f"in training output '{name}' differs between two passes over the same images",
+                f"in training output '{name}' differs between two passes over the same batch",
                 "switch off dropout and drop path: they draw alike on all replicas",
             )
 
 
 def check_reload(subject: BackboneSubject) -> None:
     """Saved, and loaded in a fresh process, as a file or as weights, it answers the same."""
-    model = subject.model
     found = subject.ask(
         "reload", "register its layers: @keras.saving.register_keras_serializable(package=...), get_config"
     )
-    expected = model(subject.pixels(2, subject.side), training=False)
     for how, outputs in found.items():
-        for name, value in expected.items():
+        for name, value in subject.saved.items():
             if name not in outputs or not _close(value, outputs[name]):
                 raise subject.fault(
                     f"reloaded {how}, output '{name}' differs", "keep all of it in weights and in get_config"
@@ -118,8 +114,10 @@ def check_reload(subject: BackboneSubject) -> None:
 
 def check_export(subject: BackboneSubject) -> None:
     """Exported, and loaded with TensorFlow alone, it answers what it answers here."""
+    setup = subject.setup.examples
+    vocabulary = setup.source(setup.size, setup.depth).vocabulary
     try:
-        export_backbone(subject.model, subject.folder / "exports", name="check", metadata={})
+        export_backbone(subject.model, subject.folder / "exports", name="check", metadata={}, vocabulary=vocabulary)
     except ExportError as error:
         raise subject.fault(f"it cannot be exported: {error}", "use layers that only compute") from None
 
@@ -172,33 +170,24 @@ def _check_shapes(subject: BackboneSubject, model: keras.Model, outputs: Mapping
         )
 
 
-def _build(subject: BackboneSubject, height: int | None, width: int | None, channels: int, what: str) -> keras.Model:
+def _run(subject: BackboneSubject, size: int | None, sizes: Sequence[int], depth: int, what: str) -> None:
+    """Build it for a size and call it on some."""
     try:
-        model = subject.setup.build(height, width, channels)
+        model = subject.setup.build(size, depth)
+        _check_functional(subject, model)
+        answers = [model(subject.setup.inputs(2, one, depth), training=True) for one in sizes]
+    except ConformanceError:
+        raise
     except Exception as error:
-        raise subject.fault(_said(error, what), "take it, or say less in its record") from error
-    _check_functional(subject, model)
-    return model
-
-
-def _run(subject: BackboneSubject, model: keras.Model, height: int, width: int, channels: int, what: str) -> None:
-    images = np.random.default_rng(0).uniform(size=(2, height, width, channels)).astype("float32")
-    try:
-        outputs = model(images, training=True)
-    except Exception as error:
-        raise subject.fault(_said(error, what), "take it, or say less in its record") from error
-    _check_shapes(subject, model, outputs)
-    for name, value in outputs.items():
-        if not np.isfinite(np.asarray(tf.cast(value, tf.float32))).all():
-            raise subject.fault(f"built for {what}, output '{name}' is not finite", "normalise in float32")
-
-
-def _try(subject: BackboneSubject, height: int, width: int, channels: int, what: str) -> None:
-    _run(subject, _build(subject, height, width, channels, what), height, width, channels, what)
-
-
-def _said(error: Exception, what: str) -> str:
-    return f"built for {what}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        said = " ".join(str(error).split())[:200]
+        raise subject.fault(
+            f"for {what}: {type(error).__name__}: {said}", "take what its record says, or say less there"
+        ) from error
+    for outputs in answers:
+        _check_shapes(subject, model, outputs)
+        for name, value in outputs.items():
+            if not np.isfinite(np.asarray(tf.cast(value, tf.float32))).all():
+                raise subject.fault(f"for {what}, output '{name}' is not finite", "normalise in float32")
 
 
 def _close(one: tf.Tensor, other: tf.Tensor) -> bool:

@@ -1,41 +1,81 @@
-"""The raw examples that the suite feeds to methods: one function for each modality, in memory and always the same."""
+"""The raw examples that the suite feeds to methods and backbones: for each modality one `Examples`."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from kzoo.data import Batch, Source, array_source
+from kzoo.data import Batch, Source, array_source, text_source
 from kzoo.errors import ConformanceError
+from kzoo.testing.tiny import tiny_backbone, tiny_text_backbone
+from kzoo.text import PAD, SPECIAL
 
 COUNT = 64
-CLASSES = 4
+CLASSES = tuple(f"class_{number}" for number in range(4))
 
 
-def source(modality: str, size: int, channels: int) -> Source:
-    """`COUNT` examples of a modality. size: side in pixels; channels: of images. Raises ConformanceError."""
-    if modality not in _SOURCES:
-        known = ", ".join(_SOURCES)
+@dataclass(frozen=True)
+class Examples:
+    """What is checked with in a modality.
+
+    key: of the batch, what goes into the backbone. size: of an example, the side in pixels, the length in tokens.
+    depth: the channels, the vocabulary's size. other_depth: another that must work too.
+    source: `COUNT` examples of a size and depth, in memory, always the same.
+    shape: of the backbone's input, from size and depth. tiny: a backbone for that shape.
+    """
+
+    key: str
+    size: int
+    depth: int
+    other_depth: int
+    source: Callable[[int, int], Source]
+    shape: Callable[[int | None, int], tuple[int | None, ...]]
+    tiny: Callable[[tuple[int | None, ...]], keras.Model]
+
+
+def of_modality(modality: str) -> Examples:
+    """The examples of a modality. Raises ConformanceError where there are none."""
+    if modality not in _MODALITIES:
+        known = ", ".join(_MODALITIES)
         raise ConformanceError(f"modality '{modality}' has no examples to check with; known are: {known}")
-    return _SOURCES[modality](size, channels)
+    return _MODALITIES[modality]
 
 
-def raw_batch(examples: Source, count: int) -> Batch:
+def raw_batch(source: Source, count: int) -> Batch:
     """The first `count` examples, decoded, as a batch."""
-    if examples.batched:
-        return examples.decode(next(iter(examples.examples().batch(count))))
-    return next(iter(examples.examples().map(examples.decode).batch(count)))
+    if source.batched:
+        return source.decode(next(iter(source.examples().batch(count))))
+    return next(iter(source.examples().map(source.decode).batch(count)))
 
 
-def images(size: int, channels: int) -> Source:
-    """Soft random patterns that get darker downwards, so that they have an up and down; every other one is labelled."""
-    rng = np.random.default_rng(0)
-    coarse = rng.uniform(size=(COUNT, 4, 4, channels)).astype("float32")
+def _images(size: int, channels: int) -> Source:
+    """Soft random patterns that get darker downwards, so that they have an up and down."""
+    coarse = np.random.default_rng(0).uniform(size=(COUNT, 4, 4, channels)).astype("float32")
     light = np.linspace(1.0, 0.3, size, dtype="float32")[:, None, None]
     pixels = np.asarray(tf.image.resize(coarse, (size, size))) * light
-    labels = np.where(np.arange(COUNT) % 2, np.arange(COUNT) // 2 % CLASSES, -1)
-    classes = [f"class_{number}" for number in range(CLASSES)]
-    return array_source("examples", (255 * pixels).astype("uint8"), labels, classes)
+    return array_source("examples", (255 * pixels).astype("uint8"), _labels(), CLASSES)
 
 
-_SOURCES: dict[str, Callable[[int, int], Source]] = {"image": images}
+def _text(length: int, words: int) -> Source:
+    """Runs of consecutive words of an alphabet, so that a missing one can be told from its neighbours."""
+    rng = np.random.default_rng(0)
+    known = words - len(SPECIAL)
+    runs = (rng.integers(0, known, (2, COUNT, 1)) + np.arange(length)) % known + len(SPECIAL)
+    runs[..., -2:] = np.where(rng.uniform(size=(2, COUNT, 1)) < 0.5, PAD, runs[..., -2:])
+    tokens, following = runs.astype("int32")
+    vocabulary = (*SPECIAL, *(f"word{number}" for number in range(known)))
+    return text_source("examples", tokens, vocabulary, _labels(), CLASSES, {"next": following})
+
+
+def _labels() -> np.ndarray:
+    """Every other example is labelled."""
+    numbers = np.arange(COUNT)
+    return np.where(numbers % 2, numbers // 2 % len(CLASSES), -1)
+
+
+_MODALITIES = {
+    "image": Examples("image", 32, 3, 1, _images, lambda size, channels: (size, size, channels), tiny_backbone),
+    "text": Examples("tokens", 16, 32, 48, _text, lambda length, words: (length, words), tiny_text_backbone),
+}

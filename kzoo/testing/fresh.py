@@ -28,7 +28,7 @@ class FreshProcess:
         (folder / "job.pickle").write_bytes(pickle.dumps(job))
         with (folder / "said.txt").open("wb") as said:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "kzoo.testing.fresh", str(folder)],
+                [sys.executable, "-c", f"from {__name__} import main; main()", str(folder)],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TF_CPP_MIN_LOG_LEVEL": "3"},
                 stdin=subprocess.DEVNULL,
                 stdout=said,
@@ -52,8 +52,9 @@ class FreshProcess:
         self._process.wait()
 
 
-def main(folder: Path) -> None:
-    """Do all parts of the work; each leaves its answer, or what was wrong, as `<part>.pickle`."""
+def main() -> None:
+    """Do all parts of the work in the folder that is named; each leaves its answer, or what was wrong, as a file."""
+    folder = Path(sys.argv[1])
     job = pickle.loads((folder / "job.pickle").read_bytes())
     for part, do in job.parts(folder).items():
         answer = pickle.dumps(_attempt(do))
@@ -64,9 +65,9 @@ def _attempt(do: Callable[[], Any]) -> Any:
     try:
         return do()
     except Exception as error:
-        lines = " ".join(str(error).split())
-        return FreshFailure(f"{type(error).__name__}: {lines[:300]}")
+        return FreshFailure(f"{type(error).__name__}: {_brief(str(error))}")
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+def _brief(message: str) -> str:
+    """One line. Keras puts whole configurations before what it encountered, and after."""
+    return " ".join(message.rpartition("Exception encountered: ")[2].split())[:200]

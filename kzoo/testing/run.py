@@ -6,8 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Column, Table
+
 from kzoo import registry
-from kzoo.errors import KzooError
+from kzoo.errors import KzooError, RecipeError
 from kzoo.specs import BackboneSpec, MethodSpec
 from kzoo.testing.backbone_checks import BACKBONE_CHECKS
 from kzoo.testing.method_checks import METHOD_CHECKS
@@ -31,9 +36,15 @@ class Outcome:
 
 
 def subjects(name: str) -> list[Subject]:
-    """The methods and backbones of this name. Raises PluginError where there is none that works."""
-    makers = {MethodSpec: MethodSubject, BackboneSpec: BackboneSubject}
-    return [makers[type(spec)](spec) for spec in registry.find_any(name) if type(spec) in makers]
+    """The methods and backbones of this name. Raises PluginError where there is none that can be imported."""
+    found: list[Subject] = []
+    for spec in registry.find_any(name):
+        if isinstance(spec, MethodSpec | BackboneSpec):
+            registry.resolve(spec)
+            found.append(MethodSubject(spec) if isinstance(spec, MethodSpec) else BackboneSubject(spec))
+    if not found:
+        raise RecipeError(f"'{name}' is a dataset; what can be checked are methods and backbones")
+    return found
 
 
 def checks_of(subject: Subject) -> Sequence[Check]:
@@ -58,3 +69,22 @@ def run_checks(subject: Subject, begin: Callable[[str], None] = lambda check: No
             message = f"{subject.name}: {type(error).__name__}: {said} ({frame.filename}:{frame.lineno})"
             story = traceback.format_exc()
         yield Outcome(name, not message, time.monotonic() - began, message, story)
+
+
+def print_checks(console: Console, subject: Subject) -> list[Outcome]:
+    """Run the checks and show what each found as it comes."""
+    table = Table("check", "", Column("seconds", justify="right"), Column("what is wrong; what to change", ratio=1))
+    table.box, table.title, table.title_justify = None, f"{subject.kind} {subject.name}", "left"
+    outcomes = []
+
+    def begin(check: str) -> None:
+        table.caption = f"checking {check} ..."
+
+    with Live(table, console=console):
+        for outcome in run_checks(subject, begin):
+            outcomes.append(outcome)
+            word = "[green]ok[/]" if outcome.ok else "[red]failed[/]"
+            table.add_row(outcome.check, word, f"{outcome.seconds:.1f}", escape(outcome.message))
+        failed = sum(not outcome.ok for outcome in outcomes)
+        table.caption = f"{len(outcomes)} checks, {failed} failed, {sum(one.seconds for one in outcomes):.0f} seconds"
+    return outcomes

@@ -5,23 +5,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import keras
+import numpy as np
 
 from kzoo import registry
 from kzoo.data import Source
 from kzoo.method import Method
 from kzoo.specs import BackboneSpec, MethodSpec
-from kzoo.testing import examples
-from kzoo.testing.tiny import tiny_backbone
+from kzoo.testing.examples import COUNT, Examples, of_modality, raw_batch
 
 BATCH = 32
-SIZE = 32
 
 
 @dataclass(frozen=True)
 class MethodSetup:
     """How a method is built for its checks; goes to another process by pickle.
 
-    backbone: a registered name; none: kzoo's tiny convnet. options: of the method, what is left out has its default.
+    backbone: a registered name; none: a tiny one. options: of the method, what is left out has its default.
     """
 
     spec: MethodSpec
@@ -29,25 +28,43 @@ class MethodSetup:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def channels(self) -> int:
-        """Of the images it is checked with: 3 where it can."""
-        return 3 if 3 in (self.spec.channels or (3,)) else self.spec.channels[0]
+    def examples(self) -> Examples:
+        return of_modality(self.spec.modality)
 
-    def source(self, size: int = SIZE, channels: int | None = None) -> Source:
+    @property
+    def depth(self) -> int:
+        """Of the examples it is checked with: for images 3 channels where it can."""
+        usual = self.examples.depth
+        return usual if usual in (self.spec.channels or (usual,)) else self.spec.channels[0]
+
+    @property
+    def other_depth(self) -> int:
+        """Another that it must work with, where its record does not say otherwise: for images 1 channel."""
+        other = self.examples.other_depth
+        return other if other in (self.spec.channels or (other,)) else self.depth
+
+    def source(self, size: int | None = None, depth: int | None = None) -> Source:
         """The examples it is checked with."""
-        return examples.source(self.spec.modality, size, channels or self.channels)
+        return self.examples.source(size or self.examples.size, depth or self.depth)
 
-    def build(self, size: int = SIZE, channels: int | None = None) -> Method:
-        """The method around a new backbone, for images of `size` pixels."""
+    def inputs(self, count: int, size: int | None = None, depth: int | None = None) -> np.ndarray:
+        """What the method is called on: uint8 images `[count, H, W, C]` of the views' size, or int32 tokens."""
+        return np.asarray(raw_batch(self.source(self.view_size(size), depth), count)[self.examples.key])
+
+    def view_size(self, size: int | None = None) -> int:
+        """The size of what the backbone sees: that of the examples, where the options do not set another."""
+        return registry.validate_options(self.spec, self.options).model_dump().get("size") or size or self.examples.size
+
+    def build(self, size: int | None = None, depth: int | None = None) -> Method:
+        """The method around a new backbone, for examples of a size and depth."""
         options = registry.validate_options(self.spec, self.options)
-        side = None if self.spec.any_size else getattr(options, "size", None) or size
-        shape = (side, side, channels or self.channels)
+        shape = self.examples.shape(None if self.spec.any_size else self.view_size(size), depth or self.depth)
         if self.backbone is None:
-            backbone = tiny_backbone(shape)
+            backbone = self.examples.tiny(shape)
         else:
             spec = registry.find_backbone(self.backbone)
             backbone = registry.build_backbone(self.backbone, shape, **spec.check_options)
-        return registry.resolve(self.spec)(backbone, options, examples=examples.COUNT)
+        return registry.resolve(self.spec)(backbone, options, examples=COUNT)
 
     def import_plugins(self) -> None:
         """Make all classes known that a saved method names."""
@@ -63,9 +80,21 @@ class BackboneSetup:
     spec: BackboneSpec
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def build(self, height: int | None, width: int | None, channels: int) -> keras.Model:
+    @property
+    def examples(self) -> Examples:
+        return of_modality(self.spec.modality)
+
+    def build(self, size: int | None, depth: int) -> keras.Model:
+        """The backbone for examples of a size, none for any, and depth."""
         options = registry.validate_options(self.spec, self.options)
-        return registry.resolve(self.spec)((height, width, channels), options)
+        return registry.resolve(self.spec)(self.examples.shape(size, depth), options)
+
+    def inputs(self, count: int, size: int, depth: int) -> np.ndarray:
+        """What the backbone is called on: float images in [0, 1] `[count, size, size, depth]`, or int32 tokens."""
+        rng = np.random.default_rng(0)
+        if self.spec.modality == "text":
+            return rng.integers(0, depth, (count, size)).astype("int32")
+        return rng.uniform(size=(count, size, size, depth)).astype("float32")
 
     def import_plugins(self) -> None:
         """Make all classes known that a saved backbone names."""

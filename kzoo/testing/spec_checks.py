@@ -79,15 +79,12 @@ def check_options(subject: Subject) -> None:
             raise subject.fault(
                 "options can be changed after they were checked", "derive its options from kzoo.Options, frozen"
             )
-    text = options.model_dump_json()
     try:
-        again = spec.options.model_validate_json(text, strict=True)
-    except ValidationError as error:
-        item = error.errors()[0]
-        where = ".".join(map(str, item["loc"]))
+        again = spec.options.model_validate_json(options.model_dump_json(), strict=True)
+    except ValueError as error:  # pydantic's, of either direction
+        said = " ".join(str(error).split())[:200]
         raise subject.fault(
-            f"option '{where}' cannot be written in a recipe and read again: {item['msg']}",
-            "give it a type that YAML has",
+            f"its options cannot be written in a recipe and read again: {said}", "give them types that YAML has"
         ) from None
     if again != options:
         raise subject.fault("options differ once they were written in a recipe", "give them types that YAML has")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+from unittest import mock
 
 import keras
 import numpy as np
@@ -18,10 +19,9 @@ from kzoo.data import Source
 from kzoo.errors import ConformanceError, TrainingError
 from kzoo.method import Batch, Logs, Method
 from kzoo.specs import BackboneSpec, MethodSpec
-from kzoo.testing import examples
 from kzoo.testing.fresh import FreshFailure, FreshProcess
 from kzoo.testing.replicas import Trace, build_in_float64, train_on_batches
-from kzoo.testing.setups import BATCH, SIZE, BackboneSetup, MethodSetup
+from kzoo.testing.setups import BATCH, BackboneSetup, MethodSetup
 from kzoo.testing.work import HALFWAY, STEPS, Job, run_reference
 
 Result = TypeVar("Result")
@@ -182,13 +182,18 @@ class MethodSubject(Subject):
         return self.setup.source()
 
     @once
+    def inputs(self) -> np.ndarray:
+        """Four examples that the method can be called on."""
+        return self.setup.inputs(4)
+
+    @once
     def eager(self) -> EagerSteps:
         keras.utils.set_random_seed(0)
         method = self.setup.build()
         method.compile(keras.optimizers.SGD(0.01), total_steps=STEPS)
         method.begin_epoch(0)
         batches = list(method.stream(self.source, batch_size=BATCH, seed=0).take(STEPS))
-        with recorded_gradients(method) as applied:
+        with recorded_gradients() as applied:
             logs = [method.train_step(batch) for batch in batches[:3]]
         return EagerSteps(method, batches, applied, logs)
 
@@ -228,9 +233,8 @@ class MethodSubject(Subject):
         """The other process, at work: reloads, resumes, trains on replicas."""
         self.eager.method.save(self.folder / "model.keras")
         assert self.reference  # leaves the checkpoint
-        images = np.asarray(examples.raw_batch(self.source, 4)["image"])
         batches = [{name: np.asarray(value) for name, value in batch.items()} for batch in self.eager.batches]
-        return FreshProcess(self.folder, Job(self.setup, images, batches, self.replicas))
+        return FreshProcess(self.folder, Job(self.setup, self.inputs, batches, self.replicas))
 
 
 class BackboneSubject(Subject):
@@ -252,54 +256,51 @@ class BackboneSubject(Subject):
         self.setup = BackboneSetup(spec, {**spec.check_options, **(options or {})})
 
     @property
-    def side(self) -> int:
-        """Of the images that most checks use, in pixels."""
-        return max(SIZE, self.setup.spec.min_size)
+    def size(self) -> int:
+        """Of the examples that most checks use."""
+        return max(self.setup.examples.size, self.setup.spec.min_size)
+
+    @once
+    def inputs(self) -> np.ndarray:
+        return self.setup.inputs(4, self.size, self.setup.examples.depth)
 
     @once
     def model(self) -> keras.Model:
         keras.utils.set_random_seed(0)
-        return self.setup.build(self.side, self.side, 3)
+        return self.setup.build(self.size, self.setup.examples.depth)
+
+    @once
+    def saved(self) -> dict[str, np.ndarray]:
+        """What the model answered when it was saved."""
+        self.model(self.inputs, training=True)  # moves the moving statistics away from their start
+        self.model.save(self.folder / "model.keras")
+        self.model.save_weights(self.folder / "model.weights.h5")
+        return {name: np.asarray(value) for name, value in self.model(self.inputs, training=False).items()}
 
     @once
     def fresh(self) -> FreshProcess:
         """The other process, at work: reloads."""
-        pixels = self.pixels(2, self.side)
-        self.model(pixels, training=True)  # moves the moving statistics away from their start
-        self.model.save(self.folder / "model.keras")
-        self.model.save_weights(self.folder / "model.weights.h5")
-        return FreshProcess(self.folder, Job(self.setup, pixels))
-
-    def pixels(self, count: int, side: int, channels: int = 3) -> np.ndarray:
-        """Float images in [0, 1], `[count, side, side, channels]`."""
-        return np.random.default_rng(0).uniform(size=(count, side, side, channels)).astype("float32")
+        assert self.saved
+        return FreshProcess(self.folder, Job(self.setup, self.inputs))
 
 
 @contextmanager
-def recorded_gradients(method: Method) -> Iterator[dict[int, float | None]]:
-    """Watch what a compiled method's optimizers are given; see `EagerSteps.applied`."""
+def recorded_gradients() -> Iterator[dict[int, float | None]]:
+    """Watch what optimizers are given outside a graph; see `EagerSteps.applied`."""
     applied: dict[int, float | None] = {}
+    given = keras.optimizers.Optimizer.apply
 
-    def watch(optimizer: Any) -> Any:
-        given = optimizer.apply
+    def apply(optimizer: Any, gradients: Any, variables: Any = None) -> Any:
+        gradients = list(gradients)
+        for gradient, variable in zip(gradients, variables or optimizer.trainable_variables, strict=True):
+            known = applied.setdefault(id(variable), None)
+            if gradient is not None:
+                size = float(tf.reduce_max(tf.abs(tf.convert_to_tensor(gradient))))
+                applied[id(variable)] = max(known or 0.0, math.inf if math.isnan(size) else size)
+        return given(optimizer, gradients, variables)
 
-        def apply(gradients: Any, variables: Any = None) -> Any:
-            for gradient, variable in zip(gradients, variables or optimizer.trainable_variables, strict=True):
-                known = applied.setdefault(id(variable), None)
-                if gradient is not None:
-                    size = float(tf.reduce_max(tf.abs(tf.convert_to_tensor(gradient))))
-                    applied[id(variable)] = max(known or 0.0, math.inf if math.isnan(size) else size)
-            return given(gradients, variables)
-
-        return apply
-
-    for optimizer in method.optimizers.values():
-        optimizer.apply = watch(optimizer)
-    try:
+    with mock.patch.object(keras.optimizers.Optimizer, "apply", apply):
         yield applied
-    finally:
-        for optimizer in method.optimizers.values():
-            del optimizer.apply
 
 
 @contextmanager

@@ -25,22 +25,22 @@ _PER_EPOCH = COUNT // BATCH
 class Job:
     """What the fresh process needs to know; goes there by pickle.
 
-    images: what the reloaded model is asked. batches: of the reference run, made by the pretext.
+    inputs: what the reloaded model is called on. batches: of the reference run, made by the pretext.
     replicas: the counts that train on them.
     """
 
     setup: MethodSetup | BackboneSetup
-    images: np.ndarray
+    inputs: np.ndarray
     batches: Sequence[Batch] = ()
     replicas: Sequence[int] = ()
 
     def parts(self, folder: Path) -> dict[str, Callable[[], Any]]:
         """The parts of the work, in order. folder: holds `model.keras` and, of a method, `checkpoints`."""
         if isinstance(self.setup, BackboneSetup):
-            return {"reload": partial(_reload_backbone, self.setup, self.images, folder)}
+            return {"reload": partial(_reload_backbone, self.setup, self.inputs, folder)}
         devices.split_cpu(max(self.replicas, default=1))
         return {
-            "reload": partial(_reload_method, self.setup, self.images, folder),
+            "reload": partial(_reload_method, self.setup, self.inputs, folder),
             "resume": partial(_resume, self.setup, self.batches, folder),
             **{f"replicas_{count}": partial(_replicate, self.setup, self.batches, count) for count in self.replicas},
         }
@@ -59,27 +59,26 @@ def run_reference(
     return trace(method, figures)
 
 
-def _reload_method(setup: MethodSetup, images: np.ndarray, folder: Path) -> dict[str, Any]:
-    """The saved method's "answer" to the images, its "options", "examples" and "weights"."""
+def _reload_method(setup: MethodSetup, inputs: np.ndarray, folder: Path) -> dict[str, Any]:
+    """The saved method's "answer" to the inputs, its "options", "examples" and "weights"."""
     setup.import_plugins()
     method = keras.saving.load_model(folder / "model.keras")
     return {
-        "answer": np.asarray(method(images)),
+        "answer": np.asarray(method(inputs)),
         "options": method.options,
         "examples": method.examples,
         "weights": [np.asarray(weight) for weight in method.variables],
     }
 
 
-def _reload_backbone(setup: BackboneSetup, images: np.ndarray, folder: Path) -> dict[str, dict[str, np.ndarray]]:
+def _reload_backbone(setup: BackboneSetup, inputs: np.ndarray, folder: Path) -> dict[str, dict[str, np.ndarray]]:
     """The outputs of the backbone "as a file", and of one "built anew" that the weights were loaded into."""
     setup.import_plugins()
-    height, width, channels = images.shape[1:]
-    anew = setup.build(height, width, channels)
+    anew = setup.build(inputs.shape[1], setup.examples.depth)
     anew.load_weights(folder / "model.weights.h5")
     found = {"as a file": keras.saving.load_model(folder / "model.keras"), "built anew": anew}
     return {
-        how: {name: np.asarray(value) for name, value in model(images, training=False).items()}
+        how: {name: np.asarray(value) for name, value in model(inputs, training=False).items()}
         for how, model in found.items()
     }
 

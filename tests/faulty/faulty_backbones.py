@@ -1,0 +1,188 @@
+"""A backbone that keeps the contract, and many that break it in one place each."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+from kzoo.options import Options
+from kzoo.specs import BackboneSpec
+
+
+def spec(name, **more):
+    """The record of a function here."""
+    about = {
+        "name": name,
+        "family": "faulty",
+        "summary": f"What {name} does",
+        "offers": ("embedding", "map", "map_1"),
+    }
+    return BackboneSpec(**about | {"target": f"faulty_backbones:{name}", "options": Options, **more})
+
+
+def _body(x):
+    first = layers.Conv2D(4, 3, strides=2, padding="same", activation="relu", name="first")(x)
+    return first, layers.Conv2D(8, 3, strides=2, padding="same", activation="relu", name="second")(first)
+
+
+def _model(inputs, first, last, embedding=None, **more):
+    pooled = layers.GlobalAveragePooling2D(name="embedding")(last)
+    outputs = {"embedding": pooled if embedding is None else embedding, "map": last, "map_1": first, **more}
+    return keras.Model(inputs, outputs)
+
+
+def good(shape, options):
+    inputs = keras.Input(shape)
+    return _model(inputs, *_body(inputs))
+
+
+def nothing(shape, options):
+    return None
+
+
+def one_more(shape, options):
+    inputs = keras.Input(shape)
+    first, last = _body(inputs)
+    return _model(inputs, first, last, tokens=layers.Reshape((-1, 8))(last))
+
+
+def flat_map(shape, options):
+    inputs = keras.Input(shape)
+    first, last = _body(inputs)
+    return keras.Model(
+        inputs, {"embedding": layers.GlobalAveragePooling2D()(last), "map": layers.Flatten()(last), "map_1": first}
+    )
+
+
+def coarse_to_fine(shape, options):
+    inputs = keras.Input(shape)
+    first, last = _body(inputs)
+    return _model(inputs, last, first)
+
+
+def own_size(shape, options):
+    inputs = keras.Input((16, 16, 3))
+    return _model(inputs, *_body(inputs))
+
+
+def constant(shape, options):
+    inputs = keras.Input(shape)
+    first, last = _body(inputs)
+    return _model(inputs, first, last, embedding=layers.GlobalAveragePooling2D()(0.0 * last))
+
+
+def infinite(shape, options):
+    inputs = keras.Input(shape)
+    first, last = _body(inputs)
+    return _model(inputs, first, last / 0.0)
+
+
+@keras.saving.register_keras_serializable(package="faulty")
+class BatchMean(layers.Layer):
+    def call(self, x):
+        return x - tf.reduce_mean(x, axis=0)
+
+
+def batch_statistics(shape, options):
+    inputs = keras.Input(shape)
+    first, last = _body(inputs)
+    return _model(inputs, first, BatchMean()(last))
+
+
+@keras.saving.register_keras_serializable(package="faulty")
+class Ignored(layers.Layer):
+    """Has a weight that it does not use."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(name="kernel", shape=(2, 2))
+
+    def call(self, x):
+        return 1.0 * x
+
+
+def unused(shape, options):
+    inputs = keras.Input(shape)
+    first, last = _body(inputs)
+    return _model(inputs, first, Ignored(name="ignored")(last))
+
+
+@keras.saving.register_keras_serializable(package="faulty")
+class Severed(Ignored):
+    def call(self, x):
+        return x + 0.0 * tf.reduce_sum(self.kernel)
+
+
+def severed(shape, options):
+    inputs = keras.Input(shape)
+    first, last = _body(inputs)
+    return _model(inputs, first, Severed(name="severed")(last))
+
+
+def dropout(shape, options):
+    inputs = keras.Input(shape)
+    first, last = _body(inputs)
+    return _model(inputs, first, layers.Dropout(0.5)(last))
+
+
+def dense(shape, options):
+    """Takes one size only."""
+    inputs = keras.Input(shape)
+    first, last = _body(inputs)
+    return _model(inputs, first, last, embedding=layers.Dense(8)(layers.Flatten()(last)))
+
+
+def large_only(shape, options):
+    if shape[0] and shape[0] < 16:
+        raise ValueError("images must have 16 pixels")
+    return good(shape, options)
+
+
+def half_infinite(shape, options):
+    """Finite in float32 alone."""
+    inputs = keras.Input(shape)
+    first, last = _body(inputs)
+    big = layers.Rescaling(1e38)(
+        layers.Rescaling(1e-38)(last) if keras.config.dtype_policy().name == "float32" else last
+    )
+    return _model(inputs, first, layers.Rescaling(10.0)(big))
+
+
+class Unregistered(layers.Layer):
+    def call(self, x):
+        return 2.0 * x
+
+
+def unregistered(shape, options):
+    inputs = keras.Input(shape)
+    first, last = _body(inputs)
+    return _model(inputs, first, Unregistered()(last))
+
+
+@keras.saving.register_keras_serializable(package="faulty")
+class Lucky(layers.Layer):
+    """Adds a number that is drawn on building, and neither weight nor configuration."""
+
+    def build(self, shape):
+        self.number = np.random.default_rng().uniform(1.0, 2.0)
+
+    def call(self, x):
+        return x + self.number
+
+
+def lucky(shape, options):
+    inputs = keras.Input(shape)
+    first, last = _body(inputs)
+    return _model(inputs, first, Lucky()(last))
+
+
+@keras.saving.register_keras_serializable(package="faulty")
+class Talking(layers.Layer):
+    def call(self, x):
+        with tf.control_dependencies([tf.print("", end="")]):
+            return tf.identity(x)
+
+
+def talking(shape, options):
+    inputs = keras.Input(shape)
+    first, last = _body(inputs)
+    return _model(inputs, first, Talking()(last))

@@ -1,0 +1,34 @@
+"""Options of the faulty methods and backbones. Light, as options must be."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from kzoo.options import Options
+
+
+class GoodOptions(Options):
+    temperature: float = Field(0.2, gt=0, description="softmax temperature")
+    width: int = Field(16, ge=1, description="width of the projector")
+
+
+class Undocumented(GoodOptions):
+    secret: float = Field(1.0, gt=0)
+
+
+class Unbounded(GoodOptions):
+    momentum: float = Field(0.9, description="of the moving average")
+
+
+class Unchecked(GoodOptions):
+    depth: int = Field(3, description="number of layers")
+
+
+class Open(BaseModel):
+    temperature: float = Field(0.2, gt=0, description="softmax temperature")
+
+
+class Unfrozen(GoodOptions):
+    model_config = ConfigDict(frozen=False)
+
+
+class Unwritable(GoodOptions):
+    chosen: frozenset[bytes] = Field(frozenset([b"\xff"]), description="what no YAML can say")

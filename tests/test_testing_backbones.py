@@ -1,0 +1,123 @@
+"""What the suite says of backbones that break the contract in one place."""
+
+import pytest
+from faulty_backbones import spec
+
+from kzoo.errors import ConformanceError
+from kzoo.testing import BackboneSubject, BackboneSuite, backbone_checks
+
+
+class TestGood(BackboneSuite):
+    """The backbone that the faulty ones vary passes."""
+
+    @classmethod
+    def make_subject(cls):
+        return BackboneSubject(spec("good", any_size=True))
+
+
+@pytest.fixture
+def subject():
+    made = []
+
+    def make(name, **more):
+        made.append(BackboneSubject(spec(name, **more)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"offers": ("map",)}, "it does not offer 'embedding'; every backbone does"),
+        ({"offers": ("embedding", "pixels")}, "it offers pixels; outputs are embedding, tokens, map"),
+        (
+            {"target": "faulty_backbones:__name__"},
+            "its target faulty_backbones:__name__ is no function; name a function",
+        ),
+    ],
+)
+def test_records(subject, more, message):
+    with pytest.raises(ConformanceError, match=f"good: {message}"):
+        backbone_checks.check_record(subject("good", **more))
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("nothing", "it is no Functional model with named outputs; return keras.Model"),
+        ("one_more", "the model returns tokens, its record does not offer it; name it in offers"),
+        ("flat_map", r"output 'map' has shape \[4, 512\]; it must be \[B, h, w, C\]"),
+        ("coarse_to_fine", "the sides of map_1, map are 8, 16; number maps from fine to coarse"),
+        ("own_size", r"built for \[32, 32, 3\] its input is \(None, 16, 16, 3\); let keras.Input have the shape"),
+        ("constant", "different inputs have the same embedding; let the embedding depend on the input"),
+        ("infinite", "output '(embedding|map)' is not finite; check its initial weights"),
+        (
+            "batch_statistics",
+            "in inference output '.*' of an example depends on the rest of the batch; pass `training`",
+        ),
+    ],
+)
+def test_outputs(subject, target, message):
+    with pytest.raises(ConformanceError, match=f"{target}: {message}"):
+        backbone_checks.check_outputs(subject(target))
+
+
+def test_outputs_that_are_offered_and_missing(subject):
+    with pytest.raises(
+        ConformanceError, match="good: its record offers tokens, the model does not; return it, or offer"
+    ):
+        backbone_checks.check_outputs(subject("good", offers=("embedding", "map", "map_1", "tokens")))
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("unused", "no gradient reaches ignored/kernel; remove the weight, or let an output depend on it"),
+        ("severed", "the gradient of severed/kernel is 0; let an output depend on it"),
+        ("dropout", "in training output '.*' differs between two passes over the same batch; switch off dropout"),
+    ],
+)
+def test_gradients(subject, target, message):
+    with pytest.raises(ConformanceError, match=f"{target}: {message}"):
+        backbone_checks.check_gradients(subject(target))
+
+
+def test_sizes(subject):
+    backbone_checks.check_sizes(subject("dense"))
+    with pytest.raises(
+        ConformanceError, match=r"dense: for any size: .*; take what its record says, or say less there"
+    ):
+        backbone_checks.check_sizes(subject("dense", any_size=True))
+    backbone_checks.check_sizes(subject("large_only", min_size=16))
+    with pytest.raises(
+        ConformanceError, match=r"large_only: for its min_size.*: ValueError: images must have 16 pixels"
+    ):
+        backbone_checks.check_sizes(subject("large_only"))
+    with pytest.raises(
+        ConformanceError, match=r"half_infinite: for its min_size, .* is not finite; normalise in float32"
+    ):
+        backbone_checks.check_sizes(subject("half_infinite"))
+
+
+def test_exports(subject):
+    message = "talking: it cannot be exported: .*PrintV2.*; use layers that only compute"
+    with pytest.raises(ConformanceError, match=message):
+        backbone_checks.check_export(subject("talking"))
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("lucky", "reloaded as a file, output '.*' differs; keep all of it in weights and in get_config"),
+        (
+            "unregistered",
+            "TypeError: Could not locate class 'Unregistered'.*; register its layers: @keras.saving",
+        ),
+    ],
+)
+def test_reloading(subject, target, message):
+    with pytest.raises(ConformanceError, match=f"{target}: {message}"):
+        backbone_checks.check_reload(subject(target))

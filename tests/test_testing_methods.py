@@ -1,0 +1,152 @@
+"""What the suite says of methods that break the contract in one place, and that it sees without a traced step."""
+
+import dataclasses
+
+import faulty_methods
+import faulty_options
+import pytest
+from faulty_methods import spec
+from heavy_options import HeavyOptions
+
+from kzoo.errors import ConformanceError
+from kzoo.testing import MethodSubject, method_checks, spec_checks
+
+
+@pytest.fixture
+def subject():
+    made = []
+
+    def make(target, *args, options=None, **more):
+        made.append(MethodSubject(spec(target, *args, **more), options=options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "Not-A-Name"}, "Not-A-Name: the name 'Not-A-Name' is not lower_snake_case; rename it"),
+        ({"summary": "two\nlines"}, "good: the summary is not one line; give its record"),
+        ({"paper": ""}, "good: the record names no paper; give it authors"),
+        (
+            {"target": "faulty_methods:NoMethod"},
+            "good: its target faulty_methods:NoMethod is no Method; let the record",
+        ),
+        ({"target": "faulty_methods:ObjectPretext"}, "good: pretext belongs to the object; make it a @staticmethod"),
+        ({"options": faulty_options.Unbounded}, "good: the record has Unbounded, Good annotates GoodOptions; let both"),
+        ({"requires": ("pixels",)}, "good: it requires pixels, which no backbone offers; require embedding"),
+    ],
+)
+def test_records(subject, change, message):
+    good = subject("Good")
+    method_checks.check_record(good)
+    good.setup = dataclasses.replace(good.setup, spec=dataclasses.replace(good.spec, **change))
+    with pytest.raises(ConformanceError) as error:
+        method_checks.check_record(good)
+    assert str(error.value).startswith(message)
+
+
+def test_listing_must_not_import_tensorflow(subject):
+    spec_checks.check_listing(subject("Good"))
+    message = r"good: importing heavy_options imports tensorflow.*; import it only in the module that .* target names"
+    with pytest.raises(ConformanceError, match=message):
+        spec_checks.check_listing(subject("Good", HeavyOptions))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (faulty_options.Undocumented, r"option 'secret' is not documented; give it Field\(default, description="),
+        (faulty_options.Unbounded, r"option 'momentum' accepts nan; give its Field the range that makes sense"),
+        (faulty_options.Unchecked, r"option 'depth' accepts -1000000000; give its Field the range"),
+        (faulty_options.Open, r"unknown options are accepted; derive its options from kzoo.Options"),
+        (faulty_options.Unfrozen, r"options can be changed after they were checked; derive its options from"),
+        (
+            faulty_options.Unwritable,
+            r"its options cannot be written in a recipe and read again: .*; give them types that",
+        ),
+    ],
+)
+def test_options(subject, options, message):
+    spec_checks.check_options(subject("Good"))
+    with pytest.raises(ConformanceError, match=f"^good: {message}"):
+        spec_checks.check_options(subject("Good", options))
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (
+            "StatefulPretext",
+            "pretext output 'view_1' differs between two calls with the same keys; draw with kzoo.random",
+        ),
+        ("SharedDraw", "pretext output 'view_0' draws the same for every example of a batch; draw with kzoo.random"),
+        ("BatchDependent", "pretext output 'view_1' of an example depends on the rest of the batch"),
+        (
+            "ViewAfterView",
+            "pretext output 'views' of an example depends on the rest of the batch, or stands in another",
+        ),
+        ("EqualViews", "views 'view_0' and 'view_1' are equal; fold another name into `seed` for each view"),
+        ("OddAxis", "pretext output 'mean' has shape [1] for 8 examples; its first axis must be the batch"),
+        ("InfinitePretext", "pretext output 'view_1' is not finite; look for divisions by zero"),
+        ("NestedPretext", "pretext returns something else than a dict of tensors; return {name: tensor}"),
+    ],
+)
+def test_pretexts(subject, target, message):
+    with pytest.raises(ConformanceError) as error:
+        method_checks.check_pretext(subject(target))
+    assert str(error.value).startswith(f"{target.lower()}: {message}")
+
+
+def test_a_pretext_without_randomness_is_one_too(subject, monkeypatch):
+    method_checks.check_pretext(subject("Good"))
+    monkeypatch.setattr(faulty_methods, "view", lambda images, seed: images)
+    method_checks.check_pretext(subject("Good"))
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("TaughtTeacher", r"an optimizer updates .* of EMATeacher 'teacher'; give minimise only what the paper trains"),
+        (
+            "Unused",
+            r"spare/(kernel|bias) gets no gradient; let the loss depend on it; a teacher belongs in .*EMATeacher",
+        ),
+        ("Severed", r"the gradient of bonus/(kernel|bias) is 0 in every step; let the loss depend on it"),
+        ("TwoOwners", r"projector/kernel is trained by gradient and also assigned to; a variable has one owner"),
+        ("Ungrouped", r"projector/kernel is trainable and in no optimizer group; add it to optimizer_groups"),
+        ("Undeclared", r"an optimizer updates .*extra, which no group declares; declare it in optimizer_groups"),
+    ],
+)
+def test_gradients(subject, target, message):
+    with pytest.raises(ConformanceError, match=f"^{target.lower()}: {message}"):
+        method_checks.check_gradients(subject(target))
+
+
+def test_half_precision(subject):
+    message = "overflowing: in mixed_float16 loss is not finite; compute it with kzoo.losses.full_precision"
+    with pytest.raises(ConformanceError, match=message):
+        method_checks.check_precision(subject("Overflowing"))
+
+
+def test_sizes(subject):
+    with pytest.raises(ConformanceError, match=r"fixedsize: image of \[64, 64, 1\]: .*; take sizes from the batch"):
+        method_checks.check_sizes(subject("FixedSize"))
+    with pytest.raises(ConformanceError, match=r"fixedsize: image of \[64, 64, 3\]: "):
+        method_checks.check_sizes(subject("FixedSize", channels=(3,)))
+
+
+def test_exports(subject):
+    message = "otheranswer: its export answers otherwise than the method; let call return"
+    with pytest.raises(ConformanceError, match=message):
+        method_checks.check_export(subject("OtherAnswer"))
+
+
+def test_a_modality_without_examples_is_named(subject):
+    with pytest.raises(
+        ConformanceError, match=r"modality 'smell' has no examples to check with; known are: image, text"
+    ):
+        method_checks.check_pretext(subject("Good", modality="smell"))

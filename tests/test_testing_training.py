@@ -1,0 +1,72 @@
+"""What the suite says of methods that go wrong in training, on replicas, in a fresh process. One traced step each."""
+
+import pytest
+from faulty_methods import spec
+
+from kzoo.errors import ConformanceError
+from kzoo.testing import MethodSubject, MethodSuite, method_checks
+
+
+class TestGood(MethodSuite):
+    """The method that the faulty ones derive from passes."""
+
+    @classmethod
+    def make_subject(cls):
+        return MethodSubject(spec("Good"))
+
+
+@pytest.fixture
+def subject():
+    made = []
+
+    def make(target):
+        made.append(MethodSubject(spec(target)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.mark.parametrize(
+    ("check", "target", "message"),
+    [
+        ("training", "NotANumber", r"the loss is nan at step \d+, .*; lower the scale of the loss"),
+        ("training", "Idle", "training changes nothing that is to be trained; call self.minimise"),
+        ("training", "Boastful", "chance names accuracy, which no step logs; use the names that loss returns"),
+        ("determinism", "StatefulStep", r"trained twice from the same state, .* differs by .*; draw with kzoo.random"),
+        (
+            "loss",
+            "Rising",
+            r"on one fixed batch the loss of group 'main' does not fall in 20 steps: loss from .* to .*",
+        ),
+        ("collapse", "Collapsing", r"after 60 steps the embedding has collapsed \(spread 0.*; something must keep"),
+    ],
+)
+def test_training(subject, check, target, message):
+    faulty = subject(target)
+    with pytest.raises(ConformanceError, match=f"{target.lower()}: {message}"):
+        getattr(method_checks, f"check_{check}")(faulty)
+
+
+def test_gradients_that_are_summed_over_the_replicas(subject):
+    message = r"naivemean: 2 replicas train otherwise than one: .* differs by .*; update with self.minimise"
+    with pytest.raises(ConformanceError, match=message):
+        method_checks.check_replicas(subject("NaiveMean"))
+
+
+def test_a_queue_of_each_replicas_own_keys(subject):
+    message = (
+        r"ownqueue: 2 replicas hold different values of queue.*/keys, by .*; compute what is assigned from gathered"
+    )
+    with pytest.raises(ConformanceError, match=message):
+        method_checks.check_replicas(subject("OwnQueue"))
+
+
+def test_what_a_fresh_process_cannot_know(subject):
+    forgetful = subject("Forgetful")
+    with pytest.raises(ConformanceError, match="forgetful: get_config lacks 'bonus', which __init__ takes; make it an"):
+        method_checks.check_reload(forgetful)
+    message = r"forgetful: resumed after 4 of 8 steps, .* differs by .*; draw with .*, keep state in variables"
+    with pytest.raises(ConformanceError, match=message):
+        method_checks.check_resume(forgetful)
