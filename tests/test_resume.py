@@ -1,0 +1,463 @@
+"""A training that stopped and went on equals, to the last bit, the one that never stopped."""
+
+import csv
+import errno
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from rich.console import Console
+
+from kzoo import checkpoint, train
+from kzoo.data import array_source
+from kzoo.errors import CheckpointError, Interrupted, TrainingError
+from kzoo.files import locked
+from kzoo.method import EpochMeans
+from kzoo.random import fold_in, uniform
+from kzoo.recipe import load
+from kzoo.registry import find_method, resolve
+
+ROOT = Path(__file__).parents[1]
+BATCH, STEPS, EPOCHS = 8, 5, 3
+TOTAL = STEPS * EPOCHS
+
+
+class Marked(resolve(find_method("moco_v2"))):
+    """MoCo v2 that keeps account of the beginnings of its epochs, in a variable."""
+
+    def build_heads(self):
+        super().build_heads()
+        self.begun = self.add_weight(name="begun", shape=(EPOCHS,), initializer="zeros", trainable=False)
+
+    @staticmethod
+    def pretext(batch, seed, options):
+        image = tf.cast(batch["image"], tf.float32) / 255.0  # few operations, so that tests do not wait for tracing
+        return {name: image * uniform(fold_in(seed, name), (1, 1, 1), 0.5) for name in ("query", "key")}
+
+    def begin_epoch(self, epoch):
+        self.begun.assign_add(np.eye(EPOCHS)[epoch])
+
+
+class Recorder(keras.callbacks.Callback):
+    """What a callback is told; and stops the training after a step, or saves it there."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun, self.steps, self.rows = [], [], []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begun.append(epoch)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps.append((batch, float(logs["loss"]).hex()))
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.rows.append((epoch, logs["loss"].hex(), logs["accuracy"].hex()))
+
+
+class Saver(keras.callbacks.Callback):
+    """Saves the training after the given steps."""
+
+    def __init__(self, folder, after, means):
+        super().__init__()
+        self.folder, self.after, self.means, self.step = folder, after, means, 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        if self.step in self.after and self.step % STEPS:
+            self.save()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.step in self.after:
+            self.save()
+
+    def save(self):
+        variables, callbacks = checkpoint.state(self.model), {"means": self.means.get_state()}
+        path = self.folder / str(self.step)
+        checkpoint.save(path, self.step, variables, recipe_hash="", callbacks=json.loads(json.dumps(callbacks)))
+
+
+class Restored(keras.callbacks.Callback):
+    def __init__(self, means, state):
+        super().__init__()
+        self.means, self.state = means, state
+
+    def on_train_begin(self, logs=None):
+        self.means.set_state(self.state)
+
+
+def snapshot(method):
+    return {f"{number} {v.path}": np.array(v).tobytes() for number, v in enumerate(checkpoint.state(method))}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A training of 3 epochs of 5 steps, saved at its beginning, within epochs, at their ends and after the last."""
+    folder = tmp_path_factory.mktemp("whole")
+    keras.utils.set_random_seed(0)
+    image = x = keras.Input((16, 16, 3))
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization()(keras.layers.Conv2D(8, 3, strides=2)(x)))
+    x = keras.layers.Dropout(0.5)(keras.layers.GlobalAveragePooling2D()(x))
+    backbone = keras.Model(image, {"embedding": keras.layers.Dense(8)(x)})
+    method = Marked(backbone, queue=2 * BATCH, groups=2, projector=(8,), momentum=0.5)
+    method.compile(keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.05, TOTAL), momentum=0.9))
+    source = array_source("images", np.random.default_rng(0).integers(0, 256, (43, 16, 16, 3)).astype("uint8"))
+    checkpoint.save(
+        folder / "0", 0, checkpoint.state(method), recipe_hash="", callbacks={"means": EpochMeans().get_state()}
+    )
+    means, recorder = EpochMeans(), Recorder()
+    method.fit(
+        source,
+        batch_size=BATCH,
+        seed=4,
+        epochs=EPOCHS,
+        verbose=0,
+        callbacks=[means, recorder, Saver(folder, {2, 5, 7, 14, 15}, means)],
+    )
+    return SimpleNamespace(folder=folder, method=method, source=source, told=recorder, end=snapshot(method))
+
+
+def go_on(whole, step, forget=None, means_too=True):
+    """Train from a checkpoint to the end with a method that held other values; returns what was told and the end.
+
+    forget: leave the variables whose path matches as the training began with them.
+    """
+    for variable in checkpoint.state(whole.method):
+        variable.assign(np.ones(variable.shape, np.array(variable).dtype))
+    variables = checkpoint.state(whole.method)
+    checkpoint.restore(whole.folder / "0", variables, recipe_hash="")
+    began = [np.array(variable) for variable in variables]
+    found = checkpoint.restore(whole.folder / str(step), variables, recipe_hash="")
+    if forget:
+        forgotten = [(v, old) for v, old in zip(variables, began, strict=True) if re.search(forget, v.path)]
+        assert forgotten
+        for variable, old in forgotten:
+            variable.assign(old)
+    means, recorder = EpochMeans(), Recorder()
+    restored = [Restored(means, found.callbacks["means"])] if means_too else []
+    whole.method.fit(
+        whole.source,
+        batch_size=BATCH,
+        seed=4,
+        epochs=EPOCHS,
+        start_step=step,
+        verbose=0,
+        callbacks=[means, recorder, *restored],
+    )
+    return recorder, snapshot(whole.method)
+
+
+@pytest.mark.parametrize("step", [0, 2, 5, 14, 15])
+def test_it_goes_on_as_if_it_had_never_stopped(whole, step):
+    """At the beginning, within an epoch, at the end of one, before its last step, and after the end."""
+    told, end = go_on(whole, step)
+    assert told.steps == whole.told.steps[step:]
+    assert told.rows == whole.told.rows[step // STEPS :]
+    assert end == whole.end
+
+
+def test_epochs_begin_once_for_the_method_and_for_callbacks_with_a_state(whole):
+    told, _ = go_on(whole, 7)
+    assert np.array(whole.method.begun).tolist() == [1, 1, 1]
+    assert told.begun == [1, 2]  # this one has no state: for it the epoch begins
+
+
+@pytest.mark.parametrize(
+    "forgotten",
+    ["seed_generator", "^queue/keys", "^queue/pointer", "^dense_0/", "momentum", "iteration"],
+)
+def test_forgetting_any_part_of_the_state_shows(whole, forgotten):
+    _, end = go_on(whole, 7, forget=forgotten)
+    assert end != whole.end
+
+
+def test_forgetting_the_figures_of_the_epoch_shows(whole):
+    """The means of the second epoch are then those of its last three steps."""
+    told, end = go_on(whole, 7, means_too=False)
+    assert end == whole.end
+    assert told.rows[0] != whole.told.rows[1]
+    losses = [float.fromhex(loss) for _, loss in whole.told.steps]
+    assert float.fromhex(told.rows[0][1]) == pytest.approx(sum(losses[7:10]) / 3)
+    assert float.fromhex(whole.told.rows[1][1]) == pytest.approx(sum(losses[5:10]) / 5)
+
+
+def test_another_number_of_replicas_repeats_and_misses_no_example():
+    worker = ROOT / "tests" / "elastic_worker.py"
+    done = subprocess.run([sys.executable, worker], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    for case, copies in (("1 to 1", 1), ("1 to 2", 2), ("2 to 1", 1)):
+        assert found[case]["seen"] == [[1] * 40] * copies
+        assert found[case]["losses"] == pytest.approx(found["1 to 1"]["losses"], rel=1e-6)
+
+
+# ---- whole runs ------------------------------------------------------------------------------------------------------
+
+SMALL = (
+    "data.options.limit=100",
+    "backbone.name=convnet4",
+    "method={name: moco_v2, options: {queue: 64, groups: 2, projector: [8]}}",
+    "train={epochs: 2, batch_size: 16, checkpoint: {every_steps: 4}}",
+    "evaluate={knn: null, linear: null, low_shot: null}",
+    "export.formats=[]",
+)
+
+
+class Witness(keras.callbacks.Callback):
+    """A plugin's callback: its state is the sum of the losses. Does something after a step of the training."""
+
+    def __init__(self, at=0, act=None):
+        super().__init__()
+        self.at, self.act, self.sum, self.losses = at, act, 0.0, []
+
+    def get_state(self):
+        return {"sum": self.sum}
+
+    def set_state(self, state):
+        self.sum = state["sum"]
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.sum += float(logs["loss"])
+        self.losses.append(float(logs["loss"]).hex())
+        if int(self.model.optimizer.iterations) == self.at:
+            self.act()
+
+
+@pytest.fixture(scope="module")
+def cheap():
+    """Runs end with the training; what follows it is tested elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        for after in ("picture_training", "pretext_figures", "evaluate_run"):
+            patch.setattr(train, after, lambda *_: None)
+        yield patch
+
+
+def run(patch, folder, *overrides, witness=None, **how):
+    """Train, or resume; returns what was said."""
+    out, witness = StringIO(), witness or Witness()
+    plugins = SimpleNamespace(callbacks=lambda recipe, run_dir: ([witness], []))
+    patch.setattr(train, "load_plugins", lambda: plugins)
+    recipe = load(ROOT / "recipes" / "quickstart.yaml", [*SMALL, *overrides])
+    train.train(recipe, folder, console=Console(file=out, width=200), **{"resume": True, **how})
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def finished(cheap, tmp_path_factory):
+    """A run of 2 epochs of 6 steps, with what it said and its witness."""
+    folder, witness = tmp_path_factory.mktemp("runs") / "whole", Witness()
+    return SimpleNamespace(folder=folder, said=run(cheap, folder, witness=witness), witness=witness)
+
+
+def final_state(folder):
+    return (folder / "checkpoints" / "step-00000012" / "state.npz").read_bytes()
+
+
+def rows(folder):
+    with (folder / "logs" / "metrics.csv").open() as file:
+        return [{key: row[key] for key in row if "images_per_second" not in key} for row in csv.DictReader(file)]
+
+
+def copy(finished, tmp_path):
+    return Path(shutil.copytree(finished.folder, tmp_path / "copy"))
+
+
+def test_resuming_what_has_not_begun_begins_and_says_so(finished):
+    assert "no checkpoint yet; training starts at its beginning" in finished.said
+    names = sorted(path.name for path in (finished.folder / "checkpoints").iterdir())
+    assert names == ["step-00000008", "step-00000012"]  # the newest two of 0, 4, 6, 8, 12
+
+
+def test_a_signal_stops_it_once_it_is_saved_and_it_goes_on_exactly(cheap, finished, tmp_path):
+    witness = Witness(at=3, act=lambda: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(0.5)))
+    with pytest.raises(
+        Interrupted, match=r"stopped by SIGTERM after step 3, which is saved; go on with --resume"
+    ) as error:
+        run(cheap, tmp_path / "run", witness=witness)
+    assert error.value.exit_code == 143
+    again = Witness()
+    said = run(cheap, tmp_path / "run", witness=again)
+    assert re.search(r"resumed from \S+step-00000003", said)
+    assert witness.losses + again.losses == finished.witness.losses
+    assert again.sum == finished.witness.sum
+    assert final_state(tmp_path / "run") == final_state(finished.folder)
+    assert rows(tmp_path / "run") == rows(finished.folder)
+    assert len(rows(tmp_path / "run")) == 2
+    assert not list((tmp_path / "run").rglob(".*"))
+    record = json.loads((tmp_path / "run" / "kzoo.json").read_text())
+    assert [entry["step"] for entry in record["resumed"]] == [3]
+
+
+def test_more_epochs_go_on_with_another_schedule_and_say_so(cheap, finished, tmp_path):
+    folder = copy(finished, tmp_path)
+    said = run(cheap, folder, "train.epochs=3")
+    assert "train.epochs: 3, was 2: the cosine schedule of the learning rate" in said
+    assert "step-00000018" in [path.name for path in (folder / "checkpoints").iterdir()]
+    assert [row["epoch"] for row in rows(folder)] == ["0", "1", "2"]
+    assert rows(folder)[:2] == rows(finished.folder)
+
+
+def test_a_changed_recipe_is_refused_by_key(cheap, finished):
+    with pytest.raises(CheckpointError) as error:
+        run(cheap, finished.folder, "optimizer.momentum=0.5", "method.options.temperature=0.1", "train.epochs=5")
+    assert "(method.options.temperature: 0.1, was 0.2; optimizer.momentum: 0.5, was 0.9)" in str(error.value)
+
+
+def forge(folder, **made_with):
+    """Rewrite what the newest checkpoint says it was made with."""
+    path = sorted((folder / "checkpoints").iterdir())[-1]
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["made_with"] |= made_with
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    (path / "SHA256SUMS").write_bytes(checkpoint._sums(path))
+
+
+def test_other_plugins_are_refused_unless_allowed(cheap, finished, tmp_path):
+    folder = copy(finished, tmp_path)
+    forge(folder, plugins={"kzoo-contrastive": "0.0.1", "kzoo-gone": "3"})
+    changed = r"kzoo-contrastive \S+, was 0.0.1; kzoo-gone is not installed, was 3"
+    with pytest.raises(CheckpointError, match=rf"plugins have changed since \({changed}\).*add --allow-plugin-change"):
+        run(cheap, folder)
+    said = run(cheap, folder, allow_plugin_change=True)
+    assert re.search(rf"changed since this run was saved: {changed}", said)
+    assert final_state(folder) == final_state(finished.folder)  # it had ended: nothing is trained again
+
+
+def test_other_data_other_versions_no_checkpoints_and_company_are_noticed(cheap, finished, tmp_path):
+    folder = copy(finished, tmp_path)
+    with locked(folder), pytest.raises(CheckpointError, match="another process is training this run"):
+        run(cheap, folder)
+    forge(folder, examples=99)
+    with pytest.raises(CheckpointError, match="digits: has 100 examples, had 99 when"):
+        run(cheap, folder)
+    forge(folder, examples=100, versions={"tensorflow": "1.15"})
+    assert re.search(r"changed since this run was saved: tensorflow \S+, was 1.15", run(cheap, folder))
+    for path in (folder / "checkpoints").iterdir():
+        (path / "state.npz").write_bytes(b"")
+    with (
+        pytest.warns(UserWarning, match="damaged"),
+        pytest.raises(CheckpointError, match="every checkpoint is damaged"),
+    ):
+        run(cheap, folder)
+    shutil.rmtree(folder / "checkpoints")
+    with pytest.raises(CheckpointError, match="no checkpoint is left of this run"):
+        run(cheap, folder)
+
+
+def test_a_loss_that_is_not_a_number_stops_at_its_step_and_spoils_no_checkpoint(cheap, tmp_path):
+    class Poisoned(Witness):
+        def on_train_begin(self, logs=None):
+            self.model.optimizer.iterations.assign(0)
+
+        def act(self):
+            self.model.trainable_variables[0].assign(np.full(self.model.trainable_variables[0].shape, np.nan))
+
+        def __init__(self):
+            super().__init__(at=5)
+            self.act = lambda: Poisoned.act(self)
+
+    with pytest.raises(TrainingError, match=r"moco_v2: the loss is nan at step 6, learning rate 0\.\d+; lower"):
+        run(cheap, tmp_path / "run", witness=Poisoned())
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == [
+        "step-00000000",
+        "step-00000004",
+    ]
+    sound = checkpoint.newest(tmp_path / "run" / "checkpoints")
+    with np.load(sound.path / "state.npz") as stored:
+        assert all(np.isfinite(stored[name]).all() for name in stored)
+
+
+def test_weights_that_are_not_finite_are_not_saved(whole, tmp_path):
+    kernel = whole.method.trainable_variables[0]
+    before = np.array(kernel)
+    kernel.assign(np.full(kernel.shape, np.inf))
+    recipe = load(ROOT / "recipes" / "quickstart.yaml", SMALL)
+    saver = train._Checkpoints(train.Run(tmp_path), recipe, whole.source, STEPS, None, [], lambda: None)
+    saver.set_model(whole.method)
+    with pytest.raises(TrainingError, match=rf"{kernel.path} is not finite after step 0, learning rate"):
+        saver.on_train_begin()
+    assert not list(tmp_path.iterdir())
+    kernel.assign(before)
+    saver.on_train_begin()
+    assert (tmp_path / "checkpoints" / "step-00000000").exists()
+
+
+@pytest.mark.parametrize("problem", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_full_disk_and_a_read_only_folder_are_told_in_one_line(tmp_path, problem):
+    error = OSError(problem, os.strerror(problem))
+    line = f"{tmp_path}: cannot be written: {os.strerror(problem)}; make room, then go on with --resume"
+    with pytest.raises(TrainingError, match=re.escape(line)) as told, train._writing(train.Run(tmp_path)):
+        raise error
+    assert told.value.exit_code == 1
+    assert "\n" not in str(told.value)
+
+
+def test_other_errors_are_not_taken_for_a_full_disk(tmp_path):
+    with pytest.raises(ConnectionError), train._writing(train.Run(tmp_path)):
+        raise ConnectionError(errno.ECONNRESET, "reset")
+
+
+def test_a_run_folder_that_cannot_be_made(cheap, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match=r"file/run: cannot be made: Not a directory; choose another --run-dir"):
+        run(cheap, tmp_path / "file" / "run")
+
+
+def test_the_second_signal_ends_the_process_at_once():
+    process = os.fork()
+    if process == 0:
+        with train._heard_signals(Console(file=StringIO())) as signalled:
+            os.kill(os.getpid(), signal.SIGINT)
+            while not signalled():
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        os._exit(1)
+    began = time.monotonic()
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 128 + signal.SIGTERM
+    assert time.monotonic() - began < 30
+
+
+def test_signals_do_what_they_did_before_once_it_is_over():
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    with train._heard_signals(Console(file=StringIO())) as signalled:
+        assert signalled() is None
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_kzoo_train_answers_signals_with_their_exit_codes(tmp_path):
+    call = [sys.executable, "-m", "kzoo", "train", str(ROOT / "recipes" / "quickstart.yaml")]
+    call += [part for override in (*SMALL, "train.epochs=100000") for part in ("--set", override)]
+    running = {
+        number: subprocess.Popen(
+            [*call, "--run-dir", str(tmp_path / str(int(number)))], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    for number, process in running.items():
+        folder, deadline = tmp_path / str(int(number)), time.monotonic() + 300
+        while not (folder / "logs" / "metrics.csv").exists() or not rows(folder):  # an epoch is over
+            assert process.poll() is None, process.stderr.read()[-2000:]
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(number)
+    for number, process in running.items():
+        said = process.communicate(timeout=120)[1].decode()
+        assert process.returncode == 128 + number
+        step = int(re.search(rf"stopped by {number.name} after step (\d+), which is saved", said).group(1))
+        assert checkpoint.newest(tmp_path / str(int(number)) / "checkpoints").step == step
+        assert len(rows(tmp_path / str(int(number)))) == math.floor(step / 6)
