@@ -196,8 +196,18 @@ class TestNetwork:
 
     def test_is_built_on_images_that_the_patches_fit_in(self):
         assert build(patch=96, gap=48, shrink=1 / 3).input_size == 418  # 240 sqrt(3), and 2 for rounding
-        assert build(gap=20).input_size == 60
-        assert build().input_size == 32
+        assert build(gap=60).input_size == 180
+        assert build().input_size == 128
+
+    def test_patches_too_small_for_the_backbone_are_refused(self):
+        """Four poolings leave nothing of 9 pixels, and the mean of nothing is not a number."""
+        backbone = kzoo.build_backbone("convnet4", input_shape=(None, None, 3))
+        method = kzoo.build_method("relative_position", backbone, features=8, hidden=(8,))
+        with pytest.raises(
+            OptionsError, match=r"parts of 9 pixels are too small for convnet4; raise method.options.size"
+        ):
+            method.forward(batch_of(method, noise(2, 32)), training=True)
+        assert np.isfinite(method.forward(batch_of(method, noise(2, 56)), training=True)["logits"]).all()
 
     def test_heads_are_the_papers_by_default(self):
         defaults = RelativePositionOptions()

@@ -14,7 +14,7 @@ from kzoo.errors import OptionsError
 from kzoo.method import Batch, Logs, Method
 from kzoo.random import fold_in, uniform
 from kzoo_context.options import ExemplarOptions
-from kzoo_context.parts import cut, dropout, encoder_after, keys_of, square
+from kzoo_context.parts import BUILD_SIDE, cut, dropout, embed_parts, encoder_after, keys_of, square
 
 # The principal components of the colours of ImageNet's pixels, one a column, as released with fb.resnet.torch;
 # orthonormalised, which changes the fourth digit.
@@ -82,10 +82,10 @@ class Exemplar(Method):
 
     @property
     def input_size(self) -> int:
-        return self.options.size or max(32, self.options.patch or 0)
+        return self.options.size or max(BUILD_SIDE, self.options.patch or 0)
 
     def forward(self, batch: Batch, training: bool) -> Batch:
-        embedding = self.embed(batch["image"], training)
+        embedding = embed_parts(self, batch["image"], training)
         if self.options.form == "triplet":
             return {"projection": losses.l2_normalize(self.head(embedding))}
         if training:

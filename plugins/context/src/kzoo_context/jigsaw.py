@@ -16,7 +16,7 @@ from kzoo.layers import mlp_head
 from kzoo.method import Batch, Logs, Method
 from kzoo.random import fold_in, integers, uniform
 from kzoo_context.options import JigsawOptions
-from kzoo_context.parts import EvenContrast, cut, dropout, encoder_after, keys_of, square
+from kzoo_context.parts import BUILD_SIDE, EvenContrast, cut, dropout, embed_parts, encoder_after, keys_of, square
 from kzoo_context.permutations import permutation_set
 
 
@@ -81,12 +81,16 @@ class Jigsaw(Method):
         self.classifier.build((None, options.grid**2 * options.features))
 
     @property
+    def input_size(self) -> int:
+        return self.options.size or BUILD_SIDE
+
+    @property
     def encoder(self) -> keras.Model:
         return self.even_encoder
 
     def features_of(self, tiles: tf.Tensor, training: bool) -> tf.Tensor:
         """What each tile is, without regard to the others: `[B * 9, t, t, C]` to `[B, 9, features]`."""
-        features = self.tile_features(self.encoder(tiles, training=training)["embedding"])
+        features = self.tile_features(embed_parts(self, tiles, training))
         return tf.reshape(features, [-1, self.options.grid**2, self.options.features])
 
     def forward(self, batch: Batch, training: bool) -> Batch:

@@ -12,6 +12,7 @@ from kzoo.errors import OptionsError
 from kzoo.method import Method
 from kzoo.random import fold_in, uniform
 
+BUILD_SIDE = 128  # of the images that a method is built on where nothing says: the shapes of heads do not depend on it
 _FLAT = 1 / 255  # contrast below one step of 8-bit colour is not amplified
 
 
@@ -97,6 +98,28 @@ class EvenContrast(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rms": self.rms, "channel_means": self.channel_means}
+
+
+def embed_parts(method: Method, parts: tf.Tensor, training: bool) -> tf.Tensor:
+    """The embedding `[n, D]` of parts `[n, p, p, C]` by the method's encoder.
+
+    Raises: OptionsError if nothing would be left of so small a part in the backbone: there, its mean is not a number.
+    """
+    backbone, side = method.backbone, parts.shape[1]
+    if not _takes(backbone, side) and _takes(backbone, 2 * BUILD_SIDE):
+        raise OptionsError(
+            f"{method.name}: parts of {side} pixels are too small for {backbone.name}; raise method.options.size, or "
+            "take a backbone with fewer stages"
+        )
+    return method.encoder(parts, training=training)["embedding"]
+
+
+def _takes(backbone: keras.Model, side: int) -> bool:
+    try:
+        backbone.compute_output_shape((None, side, side, backbone.input_shape[-1]))
+    except ValueError:
+        return False
+    return True
 
 
 def encoder_after(method: Method, *entrance: keras.layers.Layer) -> keras.Model:

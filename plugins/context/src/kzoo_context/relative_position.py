@@ -15,7 +15,7 @@ from kzoo.layers import BatchNormalization, mlp_head
 from kzoo.method import Batch, Logs, Method
 from kzoo.random import bernoulli, fold_in, integers, uniform
 from kzoo_context.options import RelativePositionOptions
-from kzoo_context.parts import EvenContrast, cut, encoder_after, keys_of, square
+from kzoo_context.parts import BUILD_SIDE, EvenContrast, cut, embed_parts, encoder_after, keys_of, square
 
 # rows down and columns right, in reading order without the centre; so the way back from l is 7 - l
 DIRECTIONS = np.array([(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)], np.int32)
@@ -115,7 +115,7 @@ class RelativePosition(Method):
             needed = 3 * (gap or 0)  # which leaves 0.3 of the side for each patch
         else:
             needed = least_side(patch, patch // 2 if gap is None else gap, self.options.shrink)
-        return self.options.size or max(32, needed)
+        return self.options.size or max(BUILD_SIDE, needed)
 
     @property
     def encoder(self) -> keras.Model:
@@ -123,7 +123,7 @@ class RelativePosition(Method):
 
     def forward(self, batch: Batch, training: bool) -> Batch:
         patches = tf.concat([batch["patch_0"], batch["patch_1"]], axis=0)
-        features = self.patch_features(self.encoder(patches, training=training)["embedding"], training=training)
+        features = self.patch_features(embed_parts(self, patches, training), training=training)
         first, second = tf.split(features, 2)
         pairs = tf.concat([tf.concat([first, second], axis=1), tf.concat([second, first], axis=1)], axis=0)
         there, back = tf.split(self.classifier(pairs, training=training), 2)
