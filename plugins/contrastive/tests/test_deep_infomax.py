@@ -121,7 +121,7 @@ class TestPrior:
         batch = {"code": tf.ones((4, 8)), "seed": tf.range(4, dtype=tf.int64)}
         assert float(method.discriminator_loss(batch)["loss"]) == pytest.approx(2 * math.log(2), abs=1e-6)
         logs = method.loss(method.forward(batch_of(method, images(4)), training=False), {})
-        assert float(logs["prior"]) == pytest.approx(math.log(2), abs=1e-6)
+        assert float(logs["prior_loss"]) == pytest.approx(math.log(2), abs=1e-6)
         method.discriminator.set_weights(kept)
 
     def test_the_discriminator_is_1000_200_1_on_numbers_between_0_and_1(self, method, monkeypatch):
@@ -155,7 +155,7 @@ class TestPrior:
         assert list(method.optimizer_groups()) == ["main"]
         assert not any("discriminator" in v.path for v in method.variables)
         method.compile("sgd")
-        assert "prior" not in method.train_step(batch_of(method, images(4)))
+        assert "prior_loss" not in method.train_step(batch_of(method, images(4)))
 
     def test_codes_are_drawn_to_the_uniform_distribution(self):
         method = build(prior_weight=1.0, local_weight=1e-6)
@@ -205,7 +205,7 @@ class TestMethod:
     def test_loss_is_the_weighted_sum(self):
         method = build(global_weight=0.5, local_weight=2.0, prior_weight=0.25)
         logs = method.loss(method.forward(batch_of(method, images(4)), training=False), {})
-        expected = 2 * logs["local"] + 0.5 * logs["global"] + 0.25 * logs["prior"]
+        expected = 2 * logs["local_loss"] + 0.5 * logs["global_loss"] + 0.25 * logs["prior_loss"]
         assert float(logs["loss"]) == pytest.approx(float(expected), rel=1e-5)
 
     def test_learns_one_batch_and_every_weight_moves(self):
@@ -218,7 +218,7 @@ class TestMethod:
             last = step(batch)
         still = [v.path for v, old in zip(method.trainable_variables, before, strict=True) if np.array_equal(v, old)]
         assert not still
-        assert float(last["global"]) < 0.02 * float(first["global"])
+        assert float(last["global_loss"]) < 0.02 * float(first["global_loss"])
         assert float(last["information"]) > 0.2  # of the local term; many places of these pictures look alike
 
     def test_flip_and_crop(self):

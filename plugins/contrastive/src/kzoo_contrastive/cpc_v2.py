@@ -16,10 +16,10 @@ class CPCV2(CPC):
 
     Image -> random crop (260 of 300 px in the paper) -> 6 x 6 patches (80 px in steps of 36) -> each augmented by
     itself -> backbone -> z `[B, G, G, D]`. Down, up, right and left each have their own context network, targets
-    (a linear map of z to 64 channels) and W_k; predictions are scaled by 0.1. The loss is InfoNCE among all patches of
-    the batch, the mean over directions, distances and positions, where the paper's pseudocode sums over distances.
-    Only distance 3 is predicted, as in that pseudocode: there patches cease to overlap. With patches that overlap by
-    half, set `skip: 1`.
+    (a linear map of z to 64 channels) and W_k, whose predictions are scaled by 0.1. The loss is InfoNCE among all
+    patches of the batch, the mean over directions, distances and positions, where the paper's pseudocode sums over
+    distances. Only distance 3 is predicted, as in that pseudocode: there patches cease to overlap. With patches that
+    overlap by half, set `skip: 1`.
 
     The backbone must normalise each patch by itself: `backbone.options.norm: layer`. Downstream: as CPC.
     """
@@ -40,6 +40,6 @@ class CPCV2(CPC):
             options.context_layers,
             options.context_width,
             target_width=options.target_width,
-            scale=0.1,
+            scale=options.scale,
             name=direction,
         )

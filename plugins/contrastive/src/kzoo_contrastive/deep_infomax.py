@@ -102,7 +102,7 @@ class DeepInfoMax(Method):
         if self.options.prior_weight:
             seen = {"code": tf.concat(codes, axis=0), "seed": batch["seed"]}
             found = self.minimise(seen, loss=self.discriminator_loss, group="discriminator")
-            logs["discriminator"] = found["loss"]
+            logs["discriminator_loss"] = found["loss"]
         return logs
 
     def forward(self, batch: Batch, training: bool) -> Batch:
@@ -129,12 +129,12 @@ class DeepInfoMax(Method):
             if weight:
                 found = estimate(pair_scores(outputs[f"{name}_code"], outputs[f"{name}_map"]))
                 total.append(weight * found["loss"])
-                logs[name] = found["loss"]
+                logs[f"{name}_loss"] = found["loss"]
                 logs.setdefault("information", found["information"])  # local's where there is one
         if options.prior_weight:
             logits = losses.full_precision(self.discriminator(tf.sigmoid(outputs["code"])))
-            logs["prior"] = tf.reduce_mean(tf.nn.softplus(-logits))  # non-saturating: log 2 at D = 1/2
-            total.append(options.prior_weight * logs["prior"])
+            logs["prior_loss"] = tf.reduce_mean(tf.nn.softplus(-logits))  # non-saturating: log 2 at D = 1/2
+            total.append(options.prior_weight * logs["prior_loss"])
         return {"loss": tf.add_n(total), **logs}
 
     def discriminator_loss(self, batch: Batch) -> Logs:

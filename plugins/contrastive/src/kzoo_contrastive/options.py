@@ -321,5 +321,6 @@ class CPCV2Options(CPCOptions):
     steps: int = Field(3, ge=1, description="largest distance in rows or columns at which patches are predicted")
     skip: int = Field(2, ge=0, description="nearest distances that are left out; patches there overlap the context's")
     target_width: int = Field(64, ge=1, description="width of the space in which patches are predicted")
+    scale: float = Field(0.1, gt=0, description="factor on the predictions")
     greyscale_p: float = Field(0.0, ge=0, le=1, description="probability of greyscale, the same for all patches")
     augment: PatchOptions = Field(default_factory=PatchOptions, description="how each patch is changed by itself")

@@ -131,6 +131,7 @@ def kzoo_methods() -> Iterator[MethodSpec]:
             "context_layers": 1,
             "context_width": 16,
             "target_width": 16,
+            "scale": 1.0,
             "batch_norm": True,
         },
     )
@@ -153,7 +154,8 @@ def kzoo_methods() -> Iterator[MethodSpec]:
         requires=("embedding", "map", "map_1"),
         summary="Find the local features of one view by those of another, at several scales",
         paper="Bachman, Hjelm, Buchwalter, NeurIPS 2019, arXiv:1906.00910",
-        check_options={"local_sides": (4, 8)},
+        check_options={"crop": "shift"},
+        check_backbone="amdim_encoder",
     )
 
 
