@@ -12,10 +12,10 @@ from kzoo.specs import MethodSpec
 from kzoo.state import EMATeacher, Queue
 
 
-def spec(name, options=GoodOptions, **more):
+def spec(target, /, options=GoodOptions, **more):
     """The record of a class here."""
-    about = {"name": name.lower(), "family": "faulty", "summary": f"What {name} does", "paper": "Someone 2020"}
-    return MethodSpec(**about | {"target": f"faulty_methods:{name}", "options": options, **more})
+    about = {"name": target.lower(), "family": "faulty", "summary": f"What {target} does", "paper": "Someone 2020"}
+    return MethodSpec(**about | {"target": f"faulty_methods:{target}", "options": options, **more})
 
 
 def view(images, seed):
