@@ -7,16 +7,18 @@ import keras
 import tensorflow as tf
 
 from kzoo import replicas
+from kzoo.losses import full_precision
 
 
 def discriminator_loss(real: tf.Tensor, fake: tf.Tensor) -> tf.Tensor:
     """-mean log D(x) - mean log(1 - D(G(z))), of logits. Where D answers 1/2: 2 log 2."""
+    real, fake = full_precision(real), full_precision(fake)
     return tf.reduce_mean(tf.nn.softplus(-real)) + tf.reduce_mean(tf.nn.softplus(fake))
 
 
 def generator_loss(fake: tf.Tensor) -> tf.Tensor:
     """-mean log D(G(z)), of logits: the loss that does not saturate (section 3). Where D answers 1/2: log 2."""
-    return tf.reduce_mean(tf.nn.softplus(-fake))
+    return tf.reduce_mean(tf.nn.softplus(-full_precision(fake)))
 
 
 def told_apart(real: tf.Tensor, fake: tf.Tensor) -> tf.Tensor:

@@ -73,7 +73,7 @@ class Autoencoder(Method):
     def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray]:
         rebuilt = self.forward(batch, training=False)["reconstruction"]
         shown = {"input": batch["image"], "reconstruction": rebuilt}
-        return {title: np.clip(np.asarray(image, "float32"), 0.0, 1.0) for title, image in shown.items()}
+        return {title: np.clip(tf.cast(image, "float32").numpy(), 0.0, 1.0) for title, image in shown.items()}
 
     def assess(self, train: Source, test: Source | None) -> dict[str, float]:
         """Mean squared error of clean images, held out where there is a test split, and that of as many principal
@@ -86,9 +86,9 @@ class Autoencoder(Method):
         rebuilt_by_pca = pca.inverse_transform(pca.transform(held_out))
         shape = (-1, self.input_size, self.input_size, self.backbone.input_shape[-1])
         parts = np.array_split(held_out.reshape(shape), max(1, len(held_out) // 256))
-        errors = [np.mean(np.square(part - self.reconstruct(part)), axis=(1, 2, 3)) for part in parts]
+        rebuilt = [tf.cast(self.reconstruct(part), "float32").numpy() for part in parts]
         return {
-            "reconstruction_error": float(np.concatenate(errors).mean()),
+            "reconstruction_error": float(np.mean(np.square(held_out.reshape(shape) - np.concatenate(rebuilt)))),
             "pca_error": float(np.mean(np.square(held_out - rebuilt_by_pca))),
         }
 

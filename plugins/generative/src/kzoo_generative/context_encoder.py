@@ -8,6 +8,7 @@ from kzoo import replicas
 from kzoo.augment import crop, draw_crops, draw_flips
 from kzoo.errors import OptionsError
 from kzoo.layers import BatchNormalization
+from kzoo.losses import full_precision
 from kzoo.method import Batch, Group, Logs, Method
 from kzoo.random import fold_in, uniform
 from kzoo_generative.adversarial import discriminator_loss, generator_loss, statistics_kept
@@ -107,14 +108,14 @@ class ContextEncoder(Method):
     def adversary_step_loss(self, batch: Batch) -> Logs:
         """The adversary's loss; changes nothing in the generator."""
         with statistics_kept(self.generator):
-            painted = tf.stop_gradient(self.generator(batch["image"], training=True))
+            painted = full_precision(tf.stop_gradient(self.generator(batch["image"], training=True)))
         real, fake = self.shown(batch, painted)
         loss = discriminator_loss(self.adversary(real, training=True), self.adversary(fake, training=True))
         return {"loss": loss, "adversary_loss": loss}
 
     def generator_step_loss(self, batch: Batch) -> Logs:
         """The generator's loss; changes nothing in the adversary."""
-        painted = self.generator(batch["image"], training=True)
+        painted = full_precision(self.generator(batch["image"], training=True))
         with statistics_kept(self.adversary):
             fake = self.adversary(self.shown(batch, painted)[1], training=True)
         return self.joint_loss(batch, painted, fake)
@@ -154,7 +155,7 @@ class ContextEncoder(Method):
         return target, tf.where(region > 0, painted, target)
 
     def forward(self, batch: Batch, training: bool) -> Batch:
-        painted = self.generator(batch["image"], training=training)
+        painted = full_precision(self.generator(batch["image"], training=training))
         if self.adversary is None:
             return {"painted": painted}
         real, fake = self.shown(batch, painted)
@@ -177,7 +178,7 @@ class ContextEncoder(Method):
 
     def fill(self, batch: Batch) -> tf.Tensor:
         """The images of a pretext batch with what was hidden painted, `[B, h, w, C]` in [0, 1], in inference mode."""
-        painted = 0.5 + 0.5 * self.generator(batch["image"], training=False)
+        painted = 0.5 + 0.5 * full_precision(self.generator(batch["image"], training=False))
         low = (batch["image"].shape[1] - self.side) // 2
         high = batch["image"].shape[1] - self.side - low
         painted = tf.pad(painted, [[0, 0], [low, high], [low, high], [0, 0]])
@@ -185,7 +186,7 @@ class ContextEncoder(Method):
 
     def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray]:
         shown = {"seen": batch["image"], "filled": self.fill(batch), "the truth": batch["target"]}
-        return {title: np.asarray(image, "float32") for title, image in shown.items()}
+        return {title: tf.cast(image, "float32").numpy() for title, image in shown.items()}
 
 
 def irregular_regions(seed: tf.Tensor, size: int, covered: float) -> tf.Tensor:

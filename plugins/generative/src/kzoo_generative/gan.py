@@ -110,12 +110,12 @@ class GAN(Method):
     def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
         real = tf.sigmoid(self.discriminator(batch["image"], training=False))[:, 0]
         columns: dict[str, np.ndarray | list[str]] = {
-            "real": np.asarray(batch["image"], "float32"),
-            "taken for real": [f"{probability:.0%}" for probability in np.asarray(real, "float32")],
+            "real": tf.cast(batch["image"], "float32").numpy(),
+            "taken for real": [f"{probability:.0%}" for probability in tf.cast(real, "float32").numpy()],
         }
         for number in range(1, 4):
             image = self.generate(fold_in(batch["seed"], number))
-            columns[f"generated {number}"] = np.asarray(image, "float32")
+            columns[f"generated {number}"] = tf.cast(image, "float32").numpy()
         return columns
 
     def assess(self, train: Source, test: Source | None) -> dict[str, float]:
@@ -126,7 +126,7 @@ class GAN(Method):
         every = max(1, train.size // _SAMPLES)
         of_all = evaluation_batches(train, 256, self.input_size)
         real = np.concatenate([batch["image"][batch["id"] % every == 0] for batch in of_all])[:_SAMPLES]
-        fake = np.asarray(self.generate(tf.range(len(real), dtype=tf.int64)), "float32")
+        fake = tf.cast(self.generate(tf.range(len(real), dtype=tf.int64)), "float32").numpy()
         return {"diversity": mean_distance(fake) / mean_distance(real)}
 
 

@@ -113,7 +113,7 @@ class VAE(Method):
             "reconstruction": self.decode(mean),
             "drawn": self.decode(drawn),
         }
-        return {title: np.asarray(image, "float32") for title, image in shown.items()}
+        return {title: tf.cast(image, "float32").numpy() for title, image in shown.items()}
 
 
 def kl_divergence(mean: tf.Tensor, log_variance: tf.Tensor) -> tf.Tensor:
