@@ -18,6 +18,8 @@ from pydantic import Field
 import kzoo
 from kzoo import BackboneSpec, DatasetSpec, ImageOptions, MethodSpec, Options, hookspecs, locate, plugins
 
+collect_ignore = ["thirdparty"]  # a distribution of its own, with tests of its own
+
 
 class FakeEntry:
     """An `importlib.metadata.EntryPoint` whose module is made on the spot.
@@ -168,8 +170,8 @@ class Environment:
     plugin: those it has are what was installed into it, from wheels.
     """
 
-    def __init__(self, folder: Path, wheels: Path):
-        self.folder, self.wheels = folder, wheels
+    def __init__(self, folder: Path):
+        self.folder, self.wheels = folder, folder / "wheels"
         venv.create(folder / "venv", symlinks=True)
         libraries = folder / "libraries"
         libraries.mkdir()
@@ -202,17 +204,15 @@ class Environment:
         """Install from the wheels, with what they require."""
         self.pip("install", "--no-index", "--find-links", str(self.wheels), *requirements)
 
+    def build(self, *sources: Path) -> None:
+        """Build distributions from their folders; their wheels join the others."""
+        pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
+        subprocess.run([*pip, "--wheel-dir", str(self.wheels), *map(str, sources)], check=True)
 
-def build_wheel(*sources: Path, to: Path) -> None:
-    """Build the wheels of distributions from their folders."""
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "--wheel-dir", str(to), *map(str, sources)], check=True)
 
-
-@pytest.fixture(scope="session")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheels of kzoo, its own backbones, contrastive methods and sample datasets, freshly built."""
-    folder = tmp_path_factory.mktemp("wheels")
-    root = Path(kzoo.__file__).parents[1]
-    build_wheel(root, *(root / "plugins" / name for name in ("backbones", "contrastive", "samples")), to=folder)
-    return folder
+@pytest.fixture(scope="module")
+def fresh_environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """A new environment, and kzoo's own wheel to install there, freshly built."""
+    environment = Environment(tmp_path_factory.mktemp("environment"))
+    environment.build(Path(__file__).parents[1])
+    return environment

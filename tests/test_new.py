@@ -1,5 +1,6 @@
 """`kzoo new`: what it writes installs, passes the suite and trains as it is; what it cannot write it refuses."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -107,3 +108,44 @@ def test_it_imports_nothing_heavy(tmp_path):
         "0",
         "[]",
     ]
+
+
+# ---- what it writes, in an environment of its own -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def newcomer(fresh_environment):
+    """An environment with kzoo and three of its plugins, where somebody made and installed `acme` and `acme_net`."""
+    plugins = Path(__file__).parents[1] / "plugins"
+    fresh_environment.build(*(plugins / name for name in ("backbones", "contrastive", "samples")))
+    fresh_environment.install("kzoo-backbones", "kzoo-contrastive", "kzoo-samples")
+    for call in (["acme"], ["acme_net", "--backbone"]):
+        assert fresh_environment.run("kzoo", "new", *call).returncode == 0
+    fresh_environment.build(fresh_environment.folder / "kzoo-acme", fresh_environment.folder / "kzoo-acme-net")
+    fresh_environment.install("kzoo-acme", "kzoo-acme-net")
+    return fresh_environment
+
+
+def test_the_method_passes_the_suite(newcomer):
+    answer = newcomer.run("kzoo", "check", "acme")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_the_backbone_passes_the_suite_under_its_own_tests(newcomer):
+    answer = newcomer.run("python", "-m", "pytest", "-q", cwd=newcomer.folder / "kzoo-acme-net")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_the_recipe_of_the_method_trains(newcomer):
+    few = ["train.epochs=1", "train.steps_per_epoch=2", "evaluate.linear=null", "evaluate.low_shot=null"]
+    few += ["evaluate.max_train=200", "evaluate.max_test=100"]
+    overrides = [part for value in few for part in ("--set", value)]
+    answer = newcomer.run("kzoo", "train", "kzoo-acme/recipes/acme.yaml", *overrides)
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads((newcomer.folder / "runs/acme/kzoo.json").read_text())["status"] == "finished"
+    assert (newcomer.folder / "runs/acme/exports/acme/1/saved_model.pb").exists()
+
+
+def test_the_recipe_of_the_backbone_is_sound(newcomer):
+    answer = newcomer.run("kzoo", "train", "kzoo-acme-net/recipes/acme_net.yaml", "--dry-run")
+    assert answer.returncode == 0, answer.stderr
