@@ -10,7 +10,6 @@ in the two workers of a `DataLoader`; the faster of the two counts. torchvision'
 a whole batch, which is not the same job: it is shown for comparison. The contestants take turns in one run.
 """
 
-import datetime
 import json
 import os
 import statistics
@@ -25,7 +24,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 import typer
-from record import commit, machine
+from record import origin
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -87,9 +86,7 @@ def main(
     figures = {size: summary(turns) for size, turns in rates.items()}
     console.print(table(figures))
     record = {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "machine": machine(),
+        **origin(),
         "versions": {"kzoo": versions(), "peers": peer_versions},
         "settings": {"repeats": repeats, "seconds": seconds, "sizes": SETTINGS},
         "figures": figures,

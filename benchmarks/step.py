@@ -10,7 +10,6 @@ Their losses before the first update and after each of the first two must agree:
 runs without XLA, its default, which on the CPU is several times slower.
 """
 
-import datetime
 import itertools
 import json
 import os
@@ -26,7 +25,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 import typer
-from record import commit, machine
+from record import origin
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -106,9 +105,7 @@ def main(
     figures = summary(seconds, cpu_seconds)
     console.print(table(figures, seconds))
     record = {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "machine": machine(),
+        **origin(),
         "versions": versions(),
         "settings": {
             "method": "simclr",

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from kzoo.data import to_float
 from kzoo.errors import DataError
 from kzoo.random import bernoulli, fold_in, integers, permutation, uniform
 
@@ -29,13 +30,8 @@ LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as in t
 # The largest side, in pixels, at which crops are batched matrix products. Above it their cost, which grows with the
 # third power of the side, exceeds that of a loop over images.
 _DENSE_SIDE = 64
-_BLOCK = 64  # samples
-
-
-def to_float(images: tf.Tensor) -> tf.Tensor:
-    """uint8 in 0..255 to float32 in [0, 1]; float32 is returned as it is."""
-    images = tf.convert_to_tensor(images)
-    return tf.cast(images, tf.float32) * _unit(images)
+_ROWS, _COLUMNS = 32, 16  # of a block, in the blur of large images: what is fast
+_PIXELS = 4  # recoloured at once: one alone leaves vector units idle
 
 
 def _unit(images: tf.Tensor) -> np.float32:
@@ -154,11 +150,15 @@ def _reflected(indices: np.ndarray | tf.Tensor, size: int | tf.Tensor) -> np.nda
     return size - 1 - abs(size - 1 - abs(indices))
 
 
-def _gaussian(size: int, sigma: tf.Tensor, radius: int) -> tf.Tensor:
-    """The matrix `[..., size, size + 2 radius]` that blurs by sigma `[...]` pixels; for 0 it cuts off the margins."""
-    distance = np.abs(np.arange(size + 2 * radius) - np.arange(size)[:, None] - radius).astype(np.float32)
-    weights = tf.exp(-0.5 * tf.square(distance / tf.maximum(sigma, 1e-3)[..., None, None]))
-    weights *= distance <= radius
+def _mirrored(indices: np.ndarray, size: int) -> np.ndarray:
+    return np.clip(_reflected(indices, size), 0, size - 1)
+
+
+def _gaussian(size: int, blur: "_Blur") -> tf.Tensor:
+    """Matrices `[B, size, size + 2 radius]` that blur lines with a margin; for sigma 0 they cut off the margins."""
+    distance = np.abs(np.arange(size + 2 * blur.radius) - np.arange(size)[:, None] - blur.radius).astype(np.float32)
+    weights = tf.exp(-0.5 * tf.square(distance / tf.maximum(blur.sigma, 1e-3)[:, None, None]))
+    weights *= distance <= blur.radius
     return weights / tf.reduce_sum(weights, axis=-1, keepdims=True)
 
 
@@ -194,31 +194,21 @@ def _sample(
 ) -> tf.Tensor:
     """Resample the lines start, ..., start + length - 1 of `[B, lines, M]` to float32 `[B, size, M]`, and blur them.
 
-    A product with one matrix per image, in blocks of samples, each with only those lines that can matter to it.
+    A product with one matrix per image.
     """
-    available, radius = lines.shape[1] or tf.shape(lines)[1], 0 if blur is None else blur.radius
-    blocks = math.ceil(size / _BLOCK)
-    block = math.ceil(size / blocks)
-    samples = np.arange(blocks)[:, None] * block + np.arange(-radius, block + radius)
-    samples = np.clip(_reflected(samples, size), 0, size - 1)
-    positions = tf.cast(start, tf.float32)[:, None, None] + _positions(samples, size, length[:, None], flip[:, None])
-    count = tf.minimum(available, (samples.shape[1] * available + size - 1) // size + 2)
-    first = tf.minimum(tf.cast(tf.reduce_min(positions, axis=2), tf.int32), available - count)
-    weights = _bilinear(positions - tf.cast(first, tf.float32)[:, :, None], tf.range(count))
+    radius = 0 if blur is None else blur.radius
+    positions = _positions(_mirrored(np.arange(-radius, size + radius), size), size, length, flip)
+    weights = _bilinear(tf.cast(start, tf.float32)[:, None] + positions, tf.range(tf.shape(lines)[1]))
     if blur is not None:
-        weights = tf.matmul(_gaussian(block, blur.sigma[:, None], radius), weights)
-    window = (
-        tf.gather(lines, first[:, :, None] + tf.range(count), axis=1, batch_dims=1) if blocks > 1 else lines[:, None]
-    )
-    result = tf.matmul(weights, tf.cast(window, tf.float32))
-    return tf.reshape(result, [-1, blocks * block, tf.shape(lines)[2]])[:, :size]
+        weights = tf.matmul(_gaussian(size, blur), weights)
+    return tf.matmul(weights, tf.cast(lines, tf.float32))
 
 
 def _sample_batch(
     images: tf.Tensor, boxes: tf.Tensor, flip: tf.Tensor, size: tuple[int, int], blur: _Blur | None
 ) -> tf.Tensor:
     """Crop, mirror, resize and blur all images at once, in their own units: float32 `[B, *size, C]`."""
-    (height, width), channels = _extent(images), images.shape[3]
+    (height, width), channels = _extent(images), _channels(images)
     columns = tf.reshape(tf.transpose(images, [0, 2, 1, 3]), [-1, width, height * channels])
     columns = _sample(columns, boxes[:, 1], boxes[:, 3], flip, size[1], blur)
     rows = tf.transpose(tf.reshape(columns, [-1, size[1], height, channels]), [0, 2, 1, 3])
@@ -233,6 +223,40 @@ def _sample_one(pixels: tf.Tensor, flip: tf.Tensor, size: tuple[int, int]) -> tf
     return tf.raw_ops.ResizeBilinear(images=pixels[None], size=size, half_pixel_centers=True)[0]
 
 
+def _convolve(image: tf.Tensor, filters: tf.Tensor, stride: int, shift: tf.Tensor) -> tf.Tensor:
+    """Along the columns of one image `[H, W, C]`: max(0, filters * image + shift), `[H, (W - window) / stride + 1, D]`.
+
+    filters: `[window, C, D]`. TensorFlow fuses bias and ReLU into the convolution: two passes less over the memory.
+    """
+    image = tf.nn.conv2d(image[None], filters[None], [1, stride], "VALID")
+    return tf.nn.relu(tf.nn.bias_add(image, tf.fill([filters.shape[2]], shift)))[0]
+
+
+def _filters(weights: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
+    """Filters `[B, inputs, C, outputs * C]` that apply `[B, outputs, inputs]` to columns and `[B, C, C]` to colours."""
+    product = tf.transpose(weights[:, :, :, None, None] * matrix[:, None, None], [0, 2, 4, 1, 3])
+    inputs, channels, outputs = product.shape[1:4]
+    return tf.reshape(product, [-1, inputs, channels, outputs * channels])
+
+
+def _blur_rows(image: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
+    """Blur one image down its columns: blocks of rows are the matrix `[block, block + 2 radius]` times the windows."""
+    height, width, channels = image.shape
+    block, window = matrix.shape
+    rows = np.arange(0, height, block)[:, None] + np.arange(window) - (window - block) // 2
+    windows = tf.gather(tf.reshape(image, [height, -1]), _mirrored(rows, height))
+    blurred = tf.reshape(tf.matmul(matrix, windows), [-1, width, channels])
+    return blurred[:height]
+
+
+def _with_margins(image: tf.Tensor, left: int, right: int) -> tf.Tensor:
+    """Add mirrored columns to one image."""
+    width = image.shape[1]
+    margins = (_mirrored(np.arange(*ends), width) for ends in ((-left, 0), (width, width + right)))
+    before, after = (tf.gather(image, columns, axis=1) for columns in margins)
+    return tf.concat([before, image, after], axis=1)
+
+
 def _render(
     images: tf.Tensor,
     boxes: tf.Tensor,
@@ -243,10 +267,10 @@ def _render(
 ) -> tf.Tensor:
     """Crop, mirror, resize, blur and recolour, then clip to [0, 1]: float32 `[B, *size, C]`.
 
-    Small images all at once; large ones one by one, while they are in the processor's cache, but for blurring.
+    Small images all at once; large ones one by one, while they are in the processor's cache.
     """
     images, size = tf.convert_to_tensor(images), _sides(size)
-    channels, unit = _channels(images), _unit(images)
+    unit = _unit(images)
     colour = None if colour is None else _Colour(colour.matrix * unit, colour.pivot * unit)
 
     if all(side is not None and side <= _DENSE_SIDE for side in (*images.shape[1:3], *size)):
@@ -256,27 +280,47 @@ def _render(
         shift = tf.reduce_sum(colour.pivot * _mean_in_box(tf.cast(images, tf.float32), boxes), axis=1)
         return _clip(tf.einsum("nhwc,ndc->nhwd", views, colour.matrix) + _per_image(shift))
 
+    return _render_one_by_one(images, boxes, flip, size, colour, blur)
+
+
+def _render_one_by_one(
+    images: tf.Tensor,
+    boxes: tf.Tensor,
+    flip: tf.Tensor,
+    size: tuple[int, int],
+    colour: _Colour | None,
+    blur: _Blur | None,
+) -> tf.Tensor:
+    """`_render` as a loop. Colour, and with it the blur along rows, is a convolution over blocks of columns."""
+    (height, width), channels, unit = size, _channels(images), _unit(images)
+    matrix = np.eye(channels, dtype=np.float32)[None] * unit if colour is None else colour.matrix
+    together = math.gcd(width, _PIXELS)
+    recolour = _filters(np.eye(together, dtype=np.float32)[None], matrix)
+    recolour = tf.reshape(recolour, [-1, 1, together * channels, together * channels])
     if blur is not None:
-        chosen = blur.sigma > 0
-        place = tf.cumsum(tf.cast(chosen, tf.int32)) - 1  # among the blurred
-        some_images, some_boxes, some_flip, sigma = (
-            tf.boolean_mask(every, chosen) for every in (images, boxes, flip, blur.sigma)
-        )
-        blurred = _sample_batch(some_images, some_boxes, some_flip, size, _Blur(sigma, blur.radius))
+        radius = blur.radius
+        down, across = _gaussian(_ROWS, blur), _filters(_gaussian(_COLUMNS, blur), matrix)
 
     def one(i: tf.Tensor) -> tf.Tensor:
-        top, left, height, width = tf.unstack(boxes[i])
-        pixels = tf.cast(images[i, top : top + height, left : left + width], tf.float32)
+        y, x, tall, wide = tf.unstack(boxes[i])
+        pixels = tf.cast(images[i, y : y + tall, x : x + wide], tf.float32)
+        view, shift = _sample_one(pixels, flip[i], size), tf.constant(0.0)
+        if colour is not None:
+            mean = tf.reduce_mean(tf.reduce_mean(pixels, axis=0), axis=0)  # in two steps: the first is vectorised
+            shift = tf.reduce_sum(colour.pivot[i] * mean)
 
         def sharp() -> tf.Tensor:
-            return _sample_one(pixels, flip[i], size)
+            if colour is None:
+                return tf.nn.relu(view * unit)
+            several = tf.reshape(view, [height, -1, together * channels])
+            return tf.reshape(_convolve(several, recolour[i], 1, shift), view.shape)
 
-        view = sharp() if blur is None else tf.cond(chosen[i], lambda: blurred[place[i]], sharp)
-        if colour is None:
-            return _clip(view * unit)
-        mean = tf.reduce_mean(tf.reduce_mean(pixels, axis=0), axis=0)  # in two steps: the first is vectorised
-        view = tf.matmul(tf.reshape(view, [-1, channels]), colour.matrix[i], transpose_b=True)
-        return tf.reshape(_clip(view + tf.reduce_sum(colour.pivot[i] * mean)), [*size, channels])
+        def blurred() -> tf.Tensor:
+            padded = _with_margins(_blur_rows(view, down[i]), radius, -width % _COLUMNS + radius)
+            return tf.reshape(_convolve(padded, across[i], _COLUMNS, shift), [height, -1, channels])[:, :width]
+
+        view = sharp() if blur is None else tf.cond(blur.sigma[i] > 0, blurred, sharp)
+        return tf.minimum(view, 1.0)
 
     indices = tf.range(tf.shape(images)[0])
     return tf.map_fn(one, indices, fn_output_signature=tf.TensorSpec([*size, channels], tf.float32))
