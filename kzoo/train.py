@@ -30,6 +30,7 @@ from kzoo.recipe import Recipe, changes, decisive, recipe_hash
 from kzoo.report import evaluate_run, export_run, picture_training, pretext_figures
 from kzoo.runs import Run, build_method, open_sources, plugin_versions, versions
 
+_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -70,7 +71,7 @@ def train(
     finally:
         keras.config.set_dtype_policy(policy)
 
-    with _writing(run), _alone(run, strategy):
+    with _writing(run), _alone(run, strategy), _together(strategy, run):
         found = _resume(run, method, recipe, source, allow_plugin_change, console) if resume else None
         start = found.step if found else 0
         starts = workers.gather(strategy, start)
@@ -266,6 +267,20 @@ def _alone(run: Run, strategy: tf.distribute.Strategy) -> Iterator[None]:
         if not alone:
             raise CheckpointError(f"{run.folder}: another process is training this run; wait for it, or stop it")
         yield
+
+
+@contextmanager
+def _together(strategy: tf.distribute.Strategy, run: Run) -> Iterator[None]:
+    """Tell in one line that another worker is gone."""
+    try:
+        yield
+    except _LOST as error:
+        if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            raise
+        raise TrainingError(
+            f"{run.folder}: another worker of this training is gone or cannot be reached; "
+            "see what it said, then start all of them again with --resume"
+        ) from error
 
 
 @contextmanager

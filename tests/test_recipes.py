@@ -1,0 +1,35 @@
+"""Every recipe that comes with kzoo is sound, says what it shows and costs, and names its own command."""
+
+from pathlib import Path
+
+import pytest
+
+from kzoo import registry
+from kzoo.recipe import load
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").rglob("*.yaml"))
+SMALL = ("quickstart", "photos", "fashion_mnist", "python_docs")  # what data that comes with packages can train
+
+
+@pytest.mark.parametrize("path", RECIPES)
+def test_a_recipe_is_sound(path):
+    recipe = load(ROOT / path)
+    head = "\n".join(line for line in (ROOT / path).read_text().splitlines() if line.startswith("#"))
+    assert f"kzoo train {path}" in head
+    assert head.startswith("# What it shows:")
+    if Path(path).parent.name not in ("recipes", *SMALL):
+        assert "not run here" in head.lower()
+        assert recipe.data.name.startswith("tfds:")
+
+
+def test_every_image_method_has_a_recipe_for_each_small_dataset():
+    """Colour alone is not enough for some: they have none for grey images."""
+    for dataset, channels in (("photos", 3), ("fashion_mnist", 1)):
+        trained = {load(path).method.name for path in (ROOT / "recipes" / dataset).glob("*.yaml")}
+        wanted = {
+            spec.name
+            for spec in registry.methods()
+            if spec.modality == "image" and channels in (spec.channels or (channels,))
+        }
+        assert wanted == trained
