@@ -1,4 +1,4 @@
-"""sRGB to CIE L*a*b* and back, under the D65 white point (IEC 61966-2-1; CIE 15). Differentiable, in the input's dtype."""
+"""sRGB to CIE L*a*b* and back, under the D65 white point (IEC 61966-2-1, CIE 15); differentiable, in any float type."""
 
 from typing import Any
 

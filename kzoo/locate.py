@@ -27,9 +27,7 @@ def missing(target: str) -> str:
     if not (isinstance(spec.loader, importlib.machinery.SourceFileLoader) and spec.origin):
         return ""
     source = Path(spec.origin).read_text(encoding="utf-8")
-    if re.search(
-        rf"^(class|def) {name}\b|^{name} *[:=]", source, re.MULTILINE
-    ):  # spares parsing, which is slow
+    if re.search(rf"^(class|def) {name}\b|^{name} *[:=]", source, re.MULTILINE):  # spares parsing, which is slow
         return ""
     try:
         names = set(_names(ast.parse(source).body))

@@ -17,9 +17,9 @@ from kzoo.data import (
     evaluation_batches,
     folder_source,
     resize_and_crop,
+    text_source,
     tfds_source,
     to_float,
-    text_source,
     training_stream,
 )
 from kzoo.errors import DataError, StrategyError

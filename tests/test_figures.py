@@ -51,7 +51,7 @@ CASES = {
     ),
     "answers": (
         figures.answers,
-        ({"masked": photos(3), "answer": RNG.random((3, 8, 8, 1)), "guess": ["a cat", "90°\nsure", "nothing of note"]},),
+        ({"given": photos(3), "answer": RNG.random((3, 8, 8, 1)), "guess": ["a cat", "90°\nsure", "nothing of note"]},),
     ),
     "captions only": (figures.answers, ({"text": ["one [MASK] three " * 4] * 2, "answer": ["two", "two"]},)),
     "loss": (figures.loss_curve, ([{"epoch": n, "loss": 1 / (n + 1)} for n in range(5)],)),
