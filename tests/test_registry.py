@@ -27,7 +27,7 @@ def failing():
 def code(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """A module `plugin_code` whose Method and backbone answer what they were called with."""
     module = ModuleType("plugin_code")
-    module.Outer = type("Outer", (), {"Method": staticmethod(lambda *args: ("method", args))})
+    module.Outer = type("Outer", (), {"Method": staticmethod(lambda *args, **more: ("method", args, more))})
     module.net = lambda *args: ("net", args)
     monkeypatch.setitem(sys.modules, "plugin_code", module)
     return module
@@ -140,8 +140,9 @@ def test_a_module_that_exits_while_it_is_resolved_does_not_end_the_process(fake,
 
 def test_build_method_checks_the_options_and_calls_the_class(fake, install, code):
     install(fake("mine", methods=[method("good", "plugin_code:Outer.Method")]))
-    called, (backbone, options) = build_method("good", backbone="a backbone", temperature=0.2, widths=[4, 2])
-    assert (called, backbone) == ("method", "a backbone")
+    built = build_method("good", backbone="a backbone", examples=7, temperature=0.2, widths=[4, 2])
+    called, (backbone, options), more = built
+    assert (called, backbone, more) == ("method", "a backbone", {"examples": 7})
     assert options == Temperature(temperature=0.2, widths=(4, 2))
 
 
