@@ -25,6 +25,7 @@ class MethodSpec:
     any_size: it shows the backbone parts of images and downstream uses whole ones: the backbone must take any size.
     check_options: options that make it small enough for the conformance suite (`kzoo check`).
     check_backbone: name of the backbone that suite uses; none: a tiny convnet that offers maps and tokens.
+    check_learning_rate: the largest that the suite trains it with, by plain gradient descent with momentum.
     summary: one line. paper: authors, year, identifier.
     """
 
@@ -40,6 +41,7 @@ class MethodSpec:
     any_size: bool = False
     check_options: Mapping[str, Any] = field(default_factory=dict)
     check_backbone: str | None = None
+    check_learning_rate: float = 0.05
     offers: tuple[str, ...] = ()
 
 

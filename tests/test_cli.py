@@ -111,6 +111,7 @@ def test_list_as_json(run):
         "any_size": False,
         "check_options": {},
         "check_backbone": None,
+        "check_learning_rate": 0.05,
         "offers": [],
         "plugin": "stub",
         "distribution": "kzoo-stub 1.2",

@@ -43,8 +43,8 @@ class Trace:
 
 
 def _gap(one: np.ndarray, other: np.ndarray) -> float:
-    """The largest difference; infinite where something is not a number."""
-    gaps = np.abs(np.subtract(one, other, dtype="float64"))
+    """The largest difference, relative to the largest value above 1; infinite where something is not a number."""
+    gaps = np.abs(np.subtract(one, other, dtype="float64")) / max(1.0, float(np.abs(other).max(initial=0.0)))
     return float(np.nan_to_num(gaps, nan=np.inf).max(initial=0.0))
 
 

@@ -206,7 +206,7 @@ class MethodSubject(Subject):
 
     @once
     def descent(self) -> Descent:
-        for rate in _RATES:
+        for rate in [rate for rate in _RATES if rate <= self.setup.spec.check_learning_rate]:
             figures = {group: self._descend(group, rate) for group in self.reference.method.optimizer_groups()}
             if all(any(falls(values) for values in found.values()) for found in figures.values()):
                 break

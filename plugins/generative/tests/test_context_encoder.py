@@ -192,5 +192,5 @@ def test_learns_to_fill_below_the_variance(size, channels):
     pictures = np.broadcast_to(levels[:, None, None, None], (32, size, size, channels)).copy()
     method = build(size, channels, decoder_width=8)
     method.compile(keras.optimizers.Adam(1e-3, beta_1=0.5))
-    history = method.fit(pictures, batch_size=32, epochs=40, verbose=0).history
+    history = method.fit(pictures, batch_size=32, epochs=80, verbose=0).history
     assert history["reconstruction"][-1] < 0.3 * history["variance"][-1]

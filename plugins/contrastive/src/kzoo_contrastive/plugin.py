@@ -68,6 +68,7 @@ def kzoo_methods() -> Iterator[MethodSpec]:
         summary="Tell every image from all others by its entry in a memory bank",
         paper="Wu, Xiong, Yu, Lin, CVPR 2018, arXiv:1805.01978",
         check_options={"projector": (16,), "noise": 32},
+        check_learning_rate=0.005,
     )
     yield MethodSpec(
         name="local_aggregation",
@@ -85,6 +86,7 @@ def kzoo_methods() -> Iterator[MethodSpec]:
             "iterations": 3,
             "warmup_epochs": 1,
         },
+        check_learning_rate=0.005,
     )
     yield MethodSpec(
         name="cmc",
@@ -156,6 +158,7 @@ def kzoo_methods() -> Iterator[MethodSpec]:
         paper="Bachman, Hjelm, Buchwalter, NeurIPS 2019, arXiv:1906.00910",
         check_options={"crop": "shift"},
         check_backbone="amdim_encoder",
+        check_learning_rate=0.0005,
     )
 
 
