@@ -163,11 +163,12 @@ def test_the_distance_of_traces_by_hand():
     def trace(losses, *weights, spreads=(0.0, 0.0)):
         return Trace(np.array(losses), [np.array(weight) for weight in weights], ["a", "b"], list(spreads))
 
-    one, other = trace([1.0, 2.0], [3.0, 4.0], [True]), trace([1.0, 2.5], [3.0, 4.25], [True], spreads=(0.5, 0.0))
-    assert one.differences(other) == {"the loss": 0.5, "variable 0, a": 0.25, "variable 1, b": 0.0}
-    assert one.distance(other) == 0.5
+    one, other = trace([1.0, 2.0], [0.5, 1.0], [True]), trace([1.0, 2.5], [0.5, 0.75], [True], spreads=(0.5, 0.0))
+    # of 2.5 the loss, relative to the largest value; of at most 1 the weights, absolute
+    assert one.differences(other) == {"the loss": 0.2, "variable 0, a": 0.25, "variable 1, b": 0.0}
+    assert one.distance(other) == 0.25
     assert one.distance(one) == 0.0
-    assert one.distance(trace([1.0, np.nan], [3.0, 4.0], [True])) == np.inf
+    assert one.distance(trace([1.0, np.nan], [0.5, 1.0], [True])) == np.inf
     assert (one.spread, other.spread) == (0.0, 0.5)
 
 

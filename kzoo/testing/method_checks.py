@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo import registry, state
-from kzoo.errors import ExportError, TrainingError
+from kzoo.errors import ConformanceError, ExportError, TrainingError
 from kzoo.evaluate import collapsed, effective_rank, embedding_std
 from kzoo.export import export_backbone
 from kzoo.method import Batch, Method
@@ -96,7 +96,7 @@ def check_training(subject: MethodSubject) -> None:
     try:
         reference = subject.reference
     except TrainingError as error:
-        raise subject.fault(str(error), "lower the scale of the loss: it is a mean over examples") from None
+        raise _diverged(subject, error) from None
     trained = {id(v) for group in reference.method.optimizer_groups().values() for v in group.variables}
     moves = zip(reference.method.variables, reference.initial, reference.trace.weights, strict=False)
     if not any(np.any(before != after) for variable, before, after in moves if id(variable) in trained):
@@ -205,7 +205,7 @@ def check_collapse(subject: MethodSubject) -> None:
     try:
         train_on_batches(reference.method, subject.eager.batches, _RUN_STEPS)
     except TrainingError as error:
-        raise subject.fault(str(error), "lower the scale of the loss: it is a mean over examples") from None
+        raise _diverged(subject, error) from None
     features = np.asarray(reference.method(subject.setup.inputs(examples.COUNT)))
     if collapsed(features):
         raise subject.fault(
@@ -352,6 +352,11 @@ METHOD_CHECKS: tuple[Callable[[MethodSubject], None], ...] = (
     check_resume,
     check_replicas,
 )
+
+
+def _diverged(subject: MethodSubject, error: TrainingError) -> ConformanceError:
+    what = str(error).partition(": ")[2].partition(";")[0]  # without the method's name and advice on recipes
+    return subject.fault(what, "lower the scale of the loss: it is a mean over examples")
 
 
 def _pretext(subject: MethodSubject, raw: Batch, keys: tf.Tensor) -> Batch:

@@ -31,7 +31,7 @@ class Trace:
         return max(self.spreads, default=0.0)
 
     def distance(self, other: "Trace") -> float:
-        """The largest difference from another trace, of any step's loss or any weight."""
+        """The largest difference from another trace, of any step's loss or any weight; relative for values above 1."""
         return max(self.differences(other).values())
 
     def differences(self, other: "Trace") -> dict[str, float]:

@@ -20,9 +20,9 @@ from kzoo.errors import ConformanceError, TrainingError
 from kzoo.method import Batch, Logs, Method
 from kzoo.specs import BackboneSpec, MethodSpec
 from kzoo.testing.fresh import FreshFailure, FreshProcess
-from kzoo.testing.replicas import Trace, build_in_float64, train_on_batches
+from kzoo.testing.replicas import Trace, train_on_batches
 from kzoo.testing.setups import BATCH, BackboneSetup, MethodSetup
-from kzoo.testing.work import HALFWAY, STEPS, Job, run_reference
+from kzoo.testing.work import HALFWAY, STEPS, Job, build_reference, run_reference
 
 Result = TypeVar("Result")
 
@@ -199,14 +199,15 @@ class MethodSubject(Subject):
 
     @once
     def reference(self) -> Reference:
-        method = build_in_float64(self.setup.build, steps=STEPS)
+        method = build_reference(self.setup)
         initial = [np.array(variable) for variable in checkpoint.state(method)]
         save = _SaveAt(HALFWAY, self.folder / "checkpoints")
         return Reference(method, initial, run_reference(method, self.eager.batches, callbacks=[save]))
 
     @once
     def descent(self) -> Descent:
-        for rate in [rate for rate in _RATES if rate <= self.setup.spec.check_learning_rate]:
+        largest = self.setup.spec.check_learning_rate
+        for rate in [rate for rate in _RATES if rate <= largest] or [largest]:
             figures = {group: self._descend(group, rate) for group in self.reference.method.optimizer_groups()}
             if all(any(falls(values) for values in found.values()) for found in figures.values()):
                 break

@@ -46,6 +46,15 @@ class Job:
         }
 
 
+def build_reference(setup: MethodSetup, strategy: tf.distribute.Strategy | None = None, seed: int = 0) -> Method:
+    """The method in float64, ready for the reference run, as quick as its record allows."""
+
+    def optimizer() -> keras.optimizers.Optimizer:
+        return keras.optimizers.SGD(setup.spec.check_learning_rate, momentum=0.9)
+
+    return build_in_float64(setup.build, strategy, optimizer, STEPS, seed)
+
+
 def run_reference(
     method: Method,
     batches: Sequence[Batch],
@@ -85,7 +94,7 @@ def _reload_backbone(setup: BackboneSetup, inputs: np.ndarray, folder: Path) -> 
 
 def _resume(setup: MethodSetup, batches: Sequence[Batch], folder: Path) -> Trace:
     """Go on from the checkpoint with a method that began otherwise."""
-    method = build_in_float64(setup.build, steps=STEPS, seed=1)
+    method = build_reference(setup, seed=1)
     checkpoint.restore(folder / "checkpoints", checkpoint.state(method), recipe_hash="check")
     return run_reference(method, batches, start=HALFWAY)
 
@@ -93,4 +102,4 @@ def _resume(setup: MethodSetup, batches: Sequence[Batch], folder: Path) -> Trace
 def _replicate(setup: MethodSetup, batches: Sequence[Batch], count: int) -> Trace:
     """The reference run on several replicas."""
     strategy: tf.distribute.Strategy = devices.make_strategy("mirrored", count, BATCH)
-    return run_reference(build_in_float64(setup.build, strategy, steps=STEPS), batches)
+    return run_reference(build_reference(setup, strategy), batches)
