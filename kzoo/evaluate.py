@@ -24,6 +24,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits  # scikit-learn's own
 
 from kzoo.errors import EvaluationError
 
@@ -37,6 +38,7 @@ RANK_WIDTH = 256
 _REGULARISATIONS = (0.0001, 0.001, 0.01, 0.1, 1.0)  # scikit-learn's C, the strongest regularisation first
 _ITERATIONS = 300
 _VALIDATION = 0.2  # of the train split's labels
+_SMALL = 1 << 18  # features that one thread fits sooner than several
 _BLOCK = 1 << 24  # similarities held at once: 64 MB
 
 
@@ -412,5 +414,7 @@ def _fit(train: Features, regularisation: float) -> tuple[Pipeline, bool]:
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=regularisation, max_iter=_ITERATIONS))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        probe.fit(train.features, train.labels)
+        # few numbers wait longer for threads than they compute, many times so on a busy machine
+        with threadpool_limits(1 if train.features.size < _SMALL else None):
+            probe.fit(train.features, train.labels)
     return probe, not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)

@@ -1,12 +1,11 @@
+"""What is particular to the bridge to KerasCV; what every backbone must do is in tests/test_conformance.py."""
+
 import functools
 import importlib
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from kzoo_keras_cv import plugin
 from kzoo_keras_cv.backbones import ARCHITECTURES
 
@@ -37,54 +36,24 @@ def test_every_architecture_has_a_record():
 
 
 @pytest.mark.parametrize("name", SPECS)
-@pytest.mark.parametrize("shape", [(28, 28, 1), (64, 64, 3)])
-def test_outputs_and_shapes_are_those_of_the_record(name, shape):
-    model = shared(name) if shape == (64, 64, 3) else build(name, shape)
-    outputs = model(images(2, *shape))
-    assert model.input_shape == (None, *shape)
-    assert set(outputs) == set(SPECS[name].offers)
-    for key, value in outputs.items():
-        assert tuple(value.shape[1:]) == model.output[key].shape[1:]
+def test_the_embedding_is_the_mean_of_the_map(name):
+    outputs = shared(name)(images(2, 64, 64, 3))
     np.testing.assert_allclose(outputs["embedding"], np.mean(outputs["map"], axis=(1, 2)), rtol=1e-4, atol=1e-5)
-    maps = [outputs[f"map_{level}"] for level in range(1, len(outputs) - 1)]
-    sides = [value.shape[1] for value in (*maps, outputs["map"])]
-    assert sides == sorted(sides, reverse=True)
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_gradient_reaches_every_trainable_weight(name):
-    model = shared(name)
-    with tf.GradientTape() as tape:
-        outputs = model(images(4, 64, 64, 3), training=True)
-        noise = tf.random.stateless_normal(tf.shape(outputs["map"]), seed=[0, 1])
-        loss = tf.reduce_sum(outputs["map"] * noise) + tf.reduce_sum(tf.square(outputs["embedding"]))
-    variables = [variable.value for variable in model.trainable_variables]
-    for variable, gradient in zip(model.trainable_variables, tape.gradient(loss, variables), strict=True):
-        assert gradient is not None, variable.path
-        # Mix Transformer: a bias of the keys shifts all logits of a query alike, and softmax takes that away
-        assert np.any(np.array(gradient) != 0) or variable.path.endswith("bias"), variable.path
+def test_batch_normalisation_is_kzoos(name):
+    norms = [x for x in shared(name)._flatten_layers() if isinstance(x, keras.layers.BatchNormalization)]
+    assert {(type(norm), norm.momentum) for norm in norms} <= {(BatchNormalization, 0.9)}
+    assert norms or name == "keras_cv/mit_b0"
 
 
-@pytest.mark.parametrize("name", SPECS)
-def test_reload_gives_the_same_outputs_and_layers(name, tmp_path):
-    model = shared(name)
-    x = images(2, 64, 64, 3)
-    model(x, training=True)  # moves the moving statistics away from their start
-    want = model(x)
-    model.save(tmp_path / "model.keras")
-    model.save_weights(tmp_path / "model.weights.h5")
-    again = keras.saving.load_model(tmp_path / "model.keras")
-    first = again(x)
-    again.set_weights([np.zeros(weight.shape, weight.dtype) for weight in again.weights])
-    again.load_weights(tmp_path / "model.weights.h5")
-    for got in (first, again(x)):
-        for key in want:
-            np.testing.assert_allclose(got[key], want[key], rtol=1e-4, atol=1e-5)
-    for other in (model, again):
-        norms = [x for x in other._flatten_layers() if isinstance(x, keras.layers.BatchNormalization)]
-        assert {type(norm) for norm in norms} <= {BatchNormalization}
-        assert {norm.momentum for norm in norms} <= {0.9}
-        assert norms or name == "keras_cv/mit_b0"
+def test_batch_normalisation_is_kzoos_in_a_copy_too():
+    """The architecture is rebuilt from its name, so the swap must happen there."""
+    model = shared("keras_cv/csp_darknet_tiny")
+    copy = type(model).from_config(model.get_config())
+    norms = [x for x in copy._flatten_layers() if isinstance(x, keras.layers.BatchNormalization)]
+    assert {(type(norm), norm.momentum) for norm in norms} == {(BatchNormalization, 0.9)}
 
 
 @pytest.mark.parametrize(
@@ -100,14 +69,6 @@ def test_reload_gives_the_same_outputs_and_layers(name, tmp_path):
 )
 def test_parameter_counts(name, parameters):
     assert shared(f"keras_cv/{name}").count_params() == parameters
-
-
-@pytest.mark.parametrize("name", ["keras_cv/mit_b0", "keras_cv/efficientnetv2_b0"])
-def test_nothing_is_random_in_training(name):
-    """Drop path would draw alike on all replicas, so it is off: two training passes agree."""
-    model = shared(name)
-    x = images(2, 64, 64, 3)
-    np.testing.assert_array_equal(model(x, training=True)["map"], model(x, training=True)["map"])
 
 
 @pytest.mark.parametrize(
@@ -137,12 +98,3 @@ def test_shapes_that_cannot_work_are_refused():
         build("keras_cv/csp_darknet_tiny", (None, None, 3))
     open_sides = build("keras_cv/resnet18_v2", (None, None, 1))
     assert [open_sides(images(1, side, side, 1))["embedding"].shape for side in (24, 33)] == [(1, 512)] * 2
-
-
-def test_listing_imports_neither_tensorflow_nor_keras_cv():
-    code = (
-        "import sys; from kzoo_keras_cv import plugin; assert len(list(plugin.kzoo_backbones())) == 6; "
-        "print([name for name in ('tensorflow', 'keras', 'keras_cv') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
