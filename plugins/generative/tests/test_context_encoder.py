@@ -187,10 +187,13 @@ def test_a_hole_that_is_all_rim_is_refused():
 
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3)])
 def test_learns_to_fill_below_the_variance(size, channels):
-    """Each picture has one brightness, which the surroundings tell."""
+    """Each picture has one brightness, which the surroundings tell.
+
+    With so little to tell, a narrower decoder may draw weights whose ReLUs are all off for the dark pictures.
+    """
     levels = np.random.default_rng(0).integers(0, 256, 32).astype("uint8")
     pictures = np.broadcast_to(levels[:, None, None, None], (32, size, size, channels)).copy()
-    method = build(size, channels, decoder_width=8)
-    method.compile(keras.optimizers.Adam(2e-4, beta_1=0.5))
-    history = method.fit(pictures, batch_size=32, epochs=80, verbose=0).history
-    assert history["reconstruction"][-1] < 0.6 * history["variance"][-1]
+    method = build(size, channels, decoder_width=16)
+    method.compile(keras.optimizers.Adam(1e-3, beta_1=0.5))
+    history = method.fit(pictures, batch_size=32, epochs=40, verbose=0).history
+    assert history["reconstruction"][-1] < 0.3 * history["variance"][-1]
