@@ -13,12 +13,10 @@ slower, its cores are its own.
 
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kzoo.files import write_text
+from kzoo.launch import local_cluster
 
 RESULTS = Path(__file__).parent / "results" / "scaling.json"
 WORKERS = (1, 2, 4)
@@ -104,24 +103,17 @@ def _all_reduce(tf: Any, strategy: Any, size: int) -> float:
 
 def _run(workers: int, batch: int) -> dict[str, Any]:
     environment = {**os.environ, "KZOO_BATCH": str(batch), "OMP_NUM_THREADS": "1"}
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(workers)]
-        for each in sockets:
-            each.bind(("localhost", 0))
-        addresses = [f"localhost:{each.getsockname()[1]}" for each in sockets]
-    running = []
-    for index in range(workers):
-        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        own = {**environment, "TF_CONFIG": json.dumps(config)} if workers > 1 else environment
-        running.append(
-            subprocess.Popen(
-                [sys.executable, __file__, "--worker"],
-                env=own,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-            )
+    configs = [{"TF_CONFIG": config} for config in local_cluster(workers)] if workers > 1 else [{}]
+    running = [
+        subprocess.Popen(
+            [sys.executable, __file__, "--worker"],
+            env={**environment, **config},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         )
+        for config in configs
+    ]
     said = [process.communicate()[0] for process in running]
     [line] = [line for text in said for line in text.splitlines() if line.startswith("FOUND ")]
     return json.loads(line.removeprefix("FOUND "))

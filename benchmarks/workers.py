@@ -7,11 +7,9 @@ Prints and keeps the largest difference of any step's loss and of any weight, in
 import json
 import os
 import pickle
-import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +19,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from kzoo.launch import local_cluster
 
 RESULTS = Path(__file__).parent / "results" / "workers.json"
 STEPS, BATCH = 10, 32
@@ -55,17 +55,9 @@ def train(names: list[str], into: Path) -> None:
 
 def differences(names: list[str], workers: int = 2) -> dict[str, dict[str, float]]:
     """For each method the largest difference between so many workers and one process, and between the workers."""
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(workers)]
-        for each in sockets:
-            each.bind(("localhost", 0))
-        addresses = [f"localhost:{each.getsockname()[1]}" for each in sockets]
-        stack.pop_all().close()
+    with tempfile.TemporaryDirectory() as folder:
         plain = {key: value for key, value in os.environ.items() if key != "TF_CONFIG"}
-        environments = [plain]
-        for index in range(workers):
-            config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-            environments.append({**plain, "TF_CONFIG": json.dumps(config)})
+        environments = [plain, *({**plain, "TF_CONFIG": config} for config in local_cluster(workers))]
         files = [Path(folder, f"{number}.pickle") for number in range(workers + 1)]
         running = [
             subprocess.Popen(

@@ -37,6 +37,14 @@ _CHATTER = re.compile(rb"[IWE]\d{4} |WARNING: All log messages before absl|To en
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer as JSON.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", exists=True, file_okay=False)]
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value; may be repeated.")
+]
+NewRunFolder = Annotated[
+    Path | None, typer.Option("--run-dir", metavar="DIR", help="Folder of the run; runs/<name> where left out.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")]
 
 
 class Listed(StrEnum):
@@ -194,14 +202,10 @@ def show(
 
 @_command
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file.")],
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value; may be repeated.")
-    ] = None,
-    run_dir: Annotated[
-        Path | None, typer.Option("--run-dir", metavar="DIR", help="Folder of the run; runs/<name> where left out.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")] = False,
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    run_dir: NewRunFolder = None,
+    resume: Resume = False,
     allow_plugin_change: Annotated[
         bool, typer.Option("--allow-plugin-change", help="Resume although plugins have other versions now.")
     ] = False,
@@ -215,9 +219,7 @@ def train(
     if dry_run:
         from kzoo import describe
 
-        call = ["kzoo", "train", str(recipe)] + [part for override in overrides or () for part in ("--set", override)]
-        call += ["--run-dir", str(run_dir)] if run_dir else []
-        call += ["--resume"] if resume else []
+        call = ["kzoo", "train", *_call(recipe, overrides, run_dir, resume)]
         call += ["--allow-plugin-change"] if allow_plugin_change else []
         describe.print_plan(_console(), checked, run_dir or Path("runs", checked.name), shlex.join(call))
         return
@@ -227,17 +229,20 @@ def train(
     run(checked, run_dir=run_dir, resume=resume, console=_console(), allow_plugin_change=allow_plugin_change)
 
 
+def _call(recipe: Path, overrides: list[str] | None, run_dir: Path | None, resume: bool) -> list[str]:
+    """What `kzoo train` was called with, as arguments again."""
+    call = [str(recipe), *(part for override in overrides or () for part in ("--set", override))]
+    call += ["--run-dir", str(run_dir)] if run_dir else []
+    return [*call, "--resume"] if resume else call
+
+
 @_command
 def launch(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file.")],
+    recipe: RecipeFile,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that train together.")] = 2,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value; may be repeated.")
-    ] = None,
-    run_dir: Annotated[
-        Path | None, typer.Option("--run-dir", metavar="DIR", help="Folder of the run; runs/<name> where left out.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")] = False,
+    overrides: Overrides = None,
+    run_dir: NewRunFolder = None,
+    resume: Resume = False,
     debug: Debug = False,
 ) -> None:
     """Train a recipe with several workers on this machine, to try out what runs on many."""
@@ -245,11 +250,8 @@ def launch(
     from kzoo.recipe import load
 
     load(recipe, [*(overrides or ()), "train.strategy=multi_worker"])  # one error, not one from each worker
-    call = [str(recipe)] + [part for override in overrides or () for part in ("--set", override)]
-    call += ["--run-dir", str(run_dir)] if run_dir else []
-    call += ["--resume"] if resume else []
-    call += ["--debug"] if debug else []
-    if code := run(workers, call):
+    call = _call(recipe, overrides, run_dir, resume)
+    if code := run(workers, [*call, "--debug"] if debug else call):
         raise typer.Exit(code)
 
 

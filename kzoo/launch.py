@@ -22,8 +22,14 @@ def launch(workers: int, arguments: Sequence[str]) -> int:
     stream, a line at a time, when they have something to say. When one fails, the others are given a minute to notice
     and are then stopped. SIGTERM and SIGINT are passed on to all.
     """
-    cluster = {"worker": [f"localhost:{port}" for port in _free_ports(workers)]}
-    running = [_start(index, cluster, arguments) for index in range(workers)]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "kzoo", "train", *arguments, "--set", "train.strategy=multi_worker"],
+            env={**os.environ, "TF_CONFIG": config},
+            start_new_session=True,  # the terminal's Ctrl+C comes to the launcher, which passes it on once
+        )
+        for config in local_cluster(workers)
+    ]
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         for process in running:
@@ -42,13 +48,15 @@ def launch(workers: int, arguments: Sequence[str]) -> int:
                 process.wait()
 
 
-def _start(index: int, cluster: dict[str, list[str]], arguments: Sequence[str]) -> subprocess.Popen:
-    config = {"cluster": cluster, "task": {"type": "worker", "index": index}}
-    return subprocess.Popen(
-        [sys.executable, "-m", "kzoo", "train", *arguments, "--set", "train.strategy=multi_worker"],
-        env={**os.environ, "TF_CONFIG": json.dumps(config)},
-        start_new_session=True,  # the terminal's Ctrl+C comes to the launcher, which passes it on once
-    )
+def local_cluster(workers: int) -> list[str]:
+    """The TF_CONFIG of each of so many workers on this machine, on ports that are free now."""
+    with ExitStack() as open_ones:  # all open at once, so that they differ
+        sockets = [open_ones.enter_context(socket.socket()) for _ in range(workers)]
+        for each in sockets:
+            each.bind(("localhost", 0))
+        cluster = {"worker": [f"localhost:{each.getsockname()[1]}" for each in sockets]}
+    tasks = [{"type": "worker", "index": index} for index in range(workers)]
+    return [json.dumps({"cluster": cluster, "task": task}) for task in tasks]
 
 
 def _wait(running: list[subprocess.Popen]) -> int:
@@ -66,11 +74,3 @@ def _wait(running: list[subprocess.Popen]) -> int:
 def _code(code: int) -> int:
     """A shell's exit code: 128 + the number of the signal that ended a process."""
     return 128 - code if code < 0 else code
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as open_ones:  # all open at once, so that they differ
-        sockets = [open_ones.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("localhost", 0))
-        return [each.getsockname()[1] for each in sockets]

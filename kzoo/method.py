@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from pydantic import ValidationError
 
-from kzoo import optimizers, replicas
+from kzoo import optimizers, replicas, workers
 from kzoo.data import Source, array_source, to_float, training_stream
 from kzoo.errors import OptionsError, StrategyError, TrainingError
 from kzoo.losses import full_precision
@@ -414,8 +414,9 @@ class Method(keras.Model):
 
         def step(batch: Any) -> Logs:
             logs = step_function(batch)
-            several = isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy)
-            return {key: tf.reshape(value, [1]) for key, value in logs.items()} if several else logs
+            if not workers.several(tf.distribute.get_strategy()):
+                return logs
+            return {key: tf.reshape(value, [1]) for key, value in logs.items()}
 
         return super()._make_function(step)
 

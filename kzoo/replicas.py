@@ -52,15 +52,11 @@ def local(variable: Any) -> tf.Variable:
     Writing through it needs no exchange between replicas; the caller must write the same value on each (a gathered
     batch, a function of equal weights), and the conformance suite compares the copies.
     """
-    value = getattr(variable, "value", variable)
-    value = value() if callable(value) else value
-    if isinstance(value, tf.distribute.DistributedValues):
-        values = value.values
-        context = tf.distribute.get_replica_context()
-        if context is None or len(values) == 1:
-            return values[0]
-        return values[_number(context) % len(values)]  # this worker holds the copies of its own replicas only
-    return value
+    held = copies(variable)
+    context = tf.distribute.get_replica_context()
+    if context is None or len(held) == 1:
+        return held[0]
+    return held[_number(context) % len(held)]  # this worker holds the copies of its own replicas only
 
 
 def _number(context: Any) -> int:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from kzoo import figures
 from kzoo.data import Source, evaluation_batches, training_stream
-from kzoo.evaluate import EvaluationSettings, Features, compare, embed, evaluate, pretext_table, table
+from kzoo.evaluate import EvaluationSettings, Features, compare, embed_all, evaluate, pretext_table, table
 from kzoo.export import export_backbone
 from kzoo.files import write_text
 from kzoo.method import Batch, Method
@@ -46,20 +46,22 @@ def evaluate_run(folder: Path, console: Console, sources: Sources | None = None)
         low_shot_labels=wanted.low_shot or 0,
         seed=recipe.seed,
     )
-    asked: dict[str, Features] = {}  # of the first feature, for the pictures
-    comparisons = {}
-    with console.status("") as status:
-        for feature in wanted.features:
-            reports = {}
-            for title, encoder in encoders.items():
-                status.update(f"embedding with the {title} backbone: {feature}")
-                known = embed(encoder, _batches(train, wanted.max_train, size), feature)
-                held_out = embed(encoder, _batches(test, wanted.max_test, size), feature) if test else known
-                asked.setdefault(title, held_out)
-                status.update(f"probing the {title} backbone: {feature}")
-                reports[title] = evaluate(known, held_out, settings)
-            comparisons[feature] = compare(reports["trained"], reports["untrained"])
     first, *others = wanted.features
+    asked: dict[str, Features] = {}  # of the first feature, for the pictures
+    reports: dict[str, dict[str, Any]] = {}
+    with console.status("") as status:
+        for title, encoder in encoders.items():
+            status.update(f"embedding with the {title} backbone")
+            known = embed_all(encoder, _batches(train, wanted.max_train, size), wanted.features)
+            held_out = embed_all(encoder, _batches(test, wanted.max_test, size), wanted.features) if test else known
+            asked[title] = held_out[first]
+            reports[title] = {}
+            for feature in wanted.features:
+                status.update(f"probing the {title} backbone: {feature}")
+                reports[title][feature] = evaluate(known[feature], held_out[feature], settings)
+    comparisons = {
+        feature: compare(reports["trained"][feature], reports["untrained"][feature]) for feature in wanted.features
+    }
     report = comparisons[first]
     report["feature"] = first
     report["data"] = {"train": train.name, "test": test.name if test else None, "held_out": test is not None}

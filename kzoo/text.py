@@ -6,7 +6,7 @@ import numpy as np
 
 # the first entries of every vocabulary, so that a token's number says what it is
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-PAD, UNKNOWN, CLASS, SEPARATOR, MASK = range(len(SPECIAL))
+PAD = SPECIAL.index("[PAD]")
 
 
 def words(tokens: np.ndarray, vocabulary: Sequence[str]) -> str:

@@ -260,7 +260,7 @@ def _unwritable(run: Run, problem: str | None) -> TrainingError:
 @contextmanager
 def _alone(run: Run, strategy: tf.distribute.Strategy) -> Iterator[None]:
     """Refuse a run that another process is training. The workers of one training share it."""
-    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    if workers.several(strategy):
         yield
         return
     with locked(run.folder) as alone:
@@ -275,7 +275,7 @@ def _together(strategy: tf.distribute.Strategy, run: Run) -> Iterator[None]:
     try:
         yield
     except _LOST as error:
-        if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        if not workers.several(strategy):
             raise
         raise TrainingError(
             f"{run.folder}: another worker of this training is gone or cannot be reached; "

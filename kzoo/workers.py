@@ -10,14 +10,19 @@ import tensorflow as tf
 from kzoo import replicas
 
 
+def several(strategy: tf.distribute.Strategy) -> bool:
+    """Whether other processes take part in this training."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process is the one that writes: the first worker, or the only process."""
-    return not _several(strategy) or strategy.cluster_resolver.task_id == 0
+    return not several(strategy) or strategy.cluster_resolver.task_id == 0
 
 
 def gather(strategy: tf.distribute.Strategy, number: int) -> list[int]:
     """The number that each worker calls this with, from the first worker to the last. All must call it."""
-    if not _several(strategy):
+    if not several(strategy):
         return [number]
 
     answers = strategy.experimental_local_results(_exchange(strategy)(tf.constant([number], tf.int64)))[0]
@@ -29,7 +34,3 @@ def gather(strategy: tf.distribute.Strategy, number: int) -> list[int]:
 def _exchange(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], Any]:
     """Traced once."""
     return tf.function(lambda number: strategy.run(replicas.gather, args=(number,)))
-
-
-def _several(strategy: tf.distribute.Strategy) -> bool:
-    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)

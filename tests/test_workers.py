@@ -14,7 +14,7 @@ import pytest
 
 from kzoo import devices
 from kzoo.errors import StrategyError
-from kzoo.launch import _free_ports as free_ports
+from kzoo.launch import local_cluster
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -79,16 +79,14 @@ def test_two_workers_train_like_one_process():
 
 def test_keras_still_needs_our_care():
     """When this fails, Keras can train over several workers by itself: `Method._make_function` and its neighbour go."""
-    ports = free_ports(2)
-    cluster = {"worker": [f"localhost:{port}" for port in ports]}
     running = [
         subprocess.Popen(
             [sys.executable, ROOT / "tests" / "stock_worker.py"],
-            env={**os.environ, "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})},
+            env={**os.environ, "TF_CONFIG": config},
             stderr=subprocess.PIPE,
             text=True,
         )
-        for i in range(2)
+        for config in local_cluster(2)
     ]
     said = [process.communicate(timeout=180)[1] for process in running]
     assert all(process.returncode for process in running)

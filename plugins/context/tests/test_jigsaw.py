@@ -36,15 +36,6 @@ def noise(count=4, size=48, channels=3, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (count, size, size, channels)).astype("uint8")
 
 
-def short_range(count, size=48, seed=0):
-    """Noise blurred by a pixel: edges that meet continue each other, all else is independent."""
-    white = np.random.default_rng(seed).normal(size=(count, size + 4, size + 4, 1)).astype("float32")
-    kernel = np.exp(-0.5 * np.square(np.arange(-2, 3)))
-    kernel = np.outer(kernel, kernel).astype("float32")[..., None, None]
-    soft = tf.nn.conv2d(white, kernel / kernel.sum(), 1, "VALID").numpy()
-    return np.uint8(np.clip(127 + 55 * soft / soft.std(), 0, 255))
-
-
 class TestPermutations:
     @pytest.mark.parametrize(("count", "least", "mean"), [(100, 6, 0.8977), (1000, 5, 0.8898)])
     def test_far_apart(self, count, least, mean):
@@ -265,7 +256,7 @@ def facing_edges(tiles):
 
 
 @pytest.mark.parametrize(("tile", "low", "high"), [(64 / 75, 0.0, 0.3), (1.0, 0.9, 1.0)])
-def test_rims_give_the_order_away_only_without_gaps(tile, low, high):
+def test_rims_give_the_order_away_only_without_gaps(tile, low, high, short_range):
     """What a reader of nothing but the tiles' rims finds: little as the paper cuts tiles, all if they touch."""
     method = build(channels=1, tile=tile, channel_shift=0.0)
     batch = batch_of(method, short_range(1200))
