@@ -38,7 +38,9 @@ _HOOKS: dict[Kind, tuple[str, type[Spec]]] = {
 }
 
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)?")  # a bridge to another library puts its name before a slash
+_NAME = r"[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)?"  # a bridge to another library puts its name before a slash
+_PREFIX = r"(?!(tfds|folder):)[a-z][a-z0-9_]*:<[a-z_]+>"  # of datasets; kzoo has two of its own
+_NAMES = {"method": re.compile(_NAME), "backbone": re.compile(_NAME), "dataset": re.compile(f"{_NAME}|{_PREFIX}")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,8 +312,9 @@ def _specs(manager: pluggy.PluginManager, kind: Kind) -> Iterator[Spec]:
         for spec in yielded:
             if not isinstance(spec, spec_type):
                 raise TypeError(f"{hook} yielded {_short(spec)}; expected a kzoo.{spec_type.__name__}")
-            if not (isinstance(spec.name, str) and _NAME.fullmatch(spec.name)):
-                raise ValueError(f"{hook}: name is {_short(spec.name)}; expected lower_snake_case, or family/name")
+            if not (isinstance(spec.name, str) and _NAMES[kind].fullmatch(spec.name)):
+                expected = "lower_snake_case, or family/name" + (", or prefix:<what>" if kind == "dataset" else "")
+                raise ValueError(f"{hook}: name is {_short(spec.name)}; expected {expected}")
             if not (isinstance(spec.target, str) and re.fullmatch(r"[\w.]+:[\w.]+", spec.target)):
                 raise ValueError(
                     f"{hook}: target of '{spec.name}' is {_short(spec.target)}; expected 'module:attribute'"

@@ -46,7 +46,7 @@ class Named(Section):
 
 
 class Data(Named):
-    """The examples: a plugin's dataset, `tfds:<builder>` or `folder:<path>`."""
+    """The examples: a plugin's dataset, `tfds:<builder>`, `folder:<path>` or what else takes a prefix."""
 
     name: str = Field(description="dataset: see `kzoo list datasets`; or 'tfds:<builder>' or 'folder:<path>'")
     split: str = Field("train", description="split to read")
@@ -544,8 +544,11 @@ def _check_name(document: _Document, section: str) -> Spec | None:
     if not isinstance(name, str):
         return None
     dataset = section.endswith("data")
-    if not (dataset and name.startswith(("tfds:", "folder:"))) and any(mark in name for mark in ":.\\"):
-        allowed = "a registered name, 'tfds:<builder>' or 'folder:<path>'" if dataset else "a registered name"
+    prefixes = registry.dataset_prefixes() if dataset else []
+    begins = tuple(prefix.partition("<")[0] for prefix in prefixes)
+    if not name.startswith(begins) and any(mark in name for mark in ":.\\"):
+        *most, last = ["a registered name", *(f"'{prefix}'" for prefix in prefixes)]
+        allowed = ", ".join(most) + " or " * bool(most) + last
         document.problem(path, f"'{name}' is not {allowed}; a recipe never names code or files to import")
         return None
     try:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _OBJECT = "should be a section, `key: value`"
 
-# Datasets that need no plugin: what follows the colon says which. Their targets are called as f(rest, split, options).
+# Datasets that need no plugin: what follows the colon says which. Plugins may bring more, under other prefixes.
 _PREFIXES = {
     "tfds": DatasetSpec(
         name="tfds:<builder>",
@@ -60,15 +60,21 @@ def backbones(pattern: str = "*") -> list[BackboneSpec]:
 
 
 def datasets(pattern: str = "*") -> list[DatasetSpec]:
-    """The datasets whose names match a wildcard pattern, by name; last come `tfds:<builder>` and `folder:<path>`."""
-    return _listed("dataset", pattern) + [spec for spec in _PREFIXES.values() if fnmatchcase(spec.name, pattern)]
+    """The datasets whose names match a wildcard pattern, by name; last come those of a prefix, `folder:<path>`."""
+    named = [spec for spec in _listed("dataset", pattern) if ":" not in spec.name]
+    return named + [spec for spec in _prefixes().values() if fnmatchcase(spec.name, pattern)]
+
+
+def dataset_prefixes() -> list[str]:
+    """How the names of datasets begin that say more after a colon: ["tfds:<builder>", "folder:<path>", ...]."""
+    return [spec.name for spec in _prefixes().values()]
 
 
 def conflicts(kind: Kind) -> dict[str, list[PluginRecord]]:
     """The names that several plugins yield, and those plugins. Such a name cannot be used."""
     claims: dict[str, list[PluginRecord]] = {}
     for provided in load_plugins().provided[kind]:
-        claims.setdefault(provided.spec.name, []).append(provided.plugin)
+        claims.setdefault(_claim(provided.spec.name), []).append(provided.plugin)
     return {name: plugins for name, plugins in claims.items() if len(plugins) > 1}
 
 
@@ -90,15 +96,18 @@ def find_backbone(name: str) -> BackboneSpec:
 
 
 def find_dataset(name: str) -> DatasetSpec:
-    """The dataset's record, for `tfds:<builder>` and `folder:<path>` too. Raises PluginError where there is none.
+    """The dataset's record, also of `folder:<path>` and the like. Raises PluginError where there is none.
 
     The record of `tfds:<builder>` has `splits=()`: they are not known before the builder is opened.
     """
     prefix, colon, rest = name.partition(":")
-    if colon and prefix in _PREFIXES:
+    known = _prefixes() if colon else {}
+    if prefix in known:
         if not rest:
-            raise PluginError(f"dataset '{name}' names nothing; write {_PREFIXES[prefix].name}")
-        return _PREFIXES[prefix]
+            raise PluginError(f"dataset '{name}' names nothing; write {known[prefix].name}")
+        return known[prefix]
+    if plugins := conflicts("dataset").get(prefix + colon) if colon else None:
+        raise PluginError(ambiguous("dataset", name, plugins))
     return _find("dataset", name).spec
 
 
@@ -198,15 +207,15 @@ def build_backbone(name: str, /, input_shape: tuple[int | None, ...], **options:
 
 
 def open_dataset(name: str, /, split: str = "train", **options: Any) -> "Source":
-    """Open a split of a registered dataset, of `tfds:<builder>` or of `folder:<path>`.
+    """Open a split of a registered dataset, or of one that is named by a prefix, as `folder:<path>`.
 
     options: the dataset's own, as `kzoo show NAME` lists them.
     Raises PluginError (no such dataset, or it cannot be imported), OptionsError, or DataError (no such split or files).
     """
     spec = find_dataset(name)
     checked = validate_options(spec, options)
-    prefix, _, rest = name.partition(":")
-    return resolve(spec)(rest, split, checked) if prefix in _PREFIXES else resolve(spec)(split, checked)
+    _, colon, rest = name.partition(":")
+    return resolve(spec)(rest, split, checked) if colon else resolve(spec)(split, checked)
 
 
 def explain(item: Any, model: type) -> str:
@@ -255,7 +264,18 @@ def _keys_at(model: Any, path: tuple[Any, ...]) -> list[str]:
 def _listed(kind: Kind, pattern: str) -> list:
     ambiguous = conflicts(kind)
     specs = [provided.spec for provided in load_plugins().provided[kind]]
-    return [spec for spec in specs if spec.name not in ambiguous and fnmatchcase(spec.name, pattern)]
+    return [spec for spec in specs if _claim(spec.name) not in ambiguous and fnmatchcase(spec.name, pattern)]
+
+
+def _prefixes() -> dict[str, DatasetSpec]:
+    """The datasets named by a prefix, by that prefix: kzoo's own, and those that one plugin brings."""
+    brought = [spec for spec in _listed("dataset", "*") if ":" in spec.name]
+    return _PREFIXES | {spec.name.partition(":")[0]: spec for spec in brought}
+
+
+def _claim(name: str) -> str:
+    """What of a name two plugins may not both bring: "text:<path>" and "text:<file>" are one."""
+    return name.partition("<")[0]
 
 
 def _find(kind: Kind, name: str) -> Provided:

@@ -75,7 +75,9 @@ class BackboneSpec:
 class DatasetSpec:
     """A named source of examples.
 
-    target: `"module:function"`, called as `function(split, options)`; returns a `kzoo.data.Source`.
+    name: `lower_snake_case`; or a prefix with what follows it, "text:<path>", for recipes to name any: "text:~/books".
+    target: `"module:function"`, called as `function(split, options)`; returns a `kzoo.data.Source`. That of a prefix
+        is called as `function(rest, split, options)`, with what follows the colon.
     splits: the splits it has. classes: number of classes, 0 where there are no labels.
     image_shape: (height, width, channels) where all images share it, else None.
     source: where the examples come from. licence: theirs, "" where it is not known.

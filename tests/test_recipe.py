@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from kzoo import MethodSpec, Options
+from kzoo import DatasetSpec, MethodSpec, Options
 from kzoo.errors import PluginError, RecipeError
 from kzoo.recipe import Recipe, dump, load, recipe_hash
 
@@ -244,6 +244,18 @@ def test_a_backbone_that_lacks_what_the_method_needs(write):
     assert problems(write(text)) == [
         "r.yaml:5: backbone.name: 'transformer' offers embedding, tokens; method 'tiles' needs map; "
         "backbones that have it: convnet"
+    ]
+
+
+def test_a_plugins_prefix_names_data_as_kzoos_own_do(write, stub, fake, install):
+    tales = DatasetSpec(name="tales:<path>", target="a:b", options=Options, summary="s", modality="text", splits=())
+    install(stub, fake("tales", datasets=[tales]))
+    text = SOUND.replace("name: contrast\n  options: {temperature: 0.2}", "name: masked_words")
+    text = text.replace("convnet", "word_encoder").replace("{name: digits}", "{name: 'tales:/a/b.c'}")
+    assert load(write(text)).data.name == "tales:/a/b.c"
+    assert problems(write(text.replace("tales:/a", "tails:/a"))) == [
+        "r.yaml:3: data.name: 'tails:/a/b.c' is not a registered name, 'tfds:<builder>', 'folder:<path>' or "
+        "'tales:<path>'; a recipe never names code or files to import"
     ]
 
 

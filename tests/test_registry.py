@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 from pydantic import Field
 
-from kzoo import BackboneSpec, MethodSpec, Options, build_backbone, build_method, registry
+from kzoo import BackboneSpec, DatasetSpec, MethodSpec, Options, build_backbone, build_method, registry
 from kzoo.errors import OptionsError, PluginError
 
 
@@ -107,6 +107,39 @@ def test_datasets_that_need_no_plugin(install):
     assert registry.find_dataset("tfds:mnist").splits == ()
     assert registry.find_dataset("folder:/some/where:else").target == "kzoo.data:folder_source"
     assert registry.provider(registry.find_dataset("folder:x")) is None
+
+
+def tales(name: str) -> DatasetSpec:
+    return DatasetSpec(name=name, target="plugin_code:tales", options=Temperature, summary="s", modality="text")
+
+
+def test_a_plugin_brings_datasets_that_are_named_by_a_prefix(fake, install, code):
+    code.tales = lambda *args: args
+    spec = tales("tales:<path>")
+    install(fake("mine", datasets=[spec, DatasetSpec(name="zebras", target="a:b", options=Options, summary="s")]))
+    listed = ["zebras", "tfds:<builder>", "folder:<path>", "tales:<path>"]
+    assert [spec.name for spec in registry.datasets()] == listed
+    assert registry.dataset_prefixes() == listed[1:]
+    assert registry.find_dataset("tales:/some/where:else") is spec
+    assert registry.find_any("tales:x") == [spec]
+    opened = registry.open_dataset("tales:/some/where:else", "test", temperature=0.5)
+    assert opened == ("/some/where:else", "test", Temperature(temperature=0.5))
+    with pytest.raises(PluginError, match=r"^dataset 'tales:' names nothing; write tales:<path>$"):
+        registry.find_dataset("tales:")
+    with pytest.raises(PluginError, match=r"^unknown dataset 'tails:x'"):
+        registry.find_dataset("tails:x")
+
+
+def test_a_prefix_of_two_plugins_or_of_kzoo_is_refused(fake, install):
+    install(fake("one", datasets=[tales("tales:<path>")]), fake("two", datasets=[tales("tales:<file>")]))
+    assert registry.dataset_prefixes() == ["tfds:<builder>", "folder:<path>"]
+    with pytest.raises(PluginError, match=r"^dataset 'tales:x' is brought by plugin 'two' .* and plugin 'one' "):
+        registry.find_dataset("tales:x")
+    for name in ("folder:<path>", "tales:path", "Tales:<path>"):
+        [record] = install(fake("one", datasets=[tales(name)])).broken
+        assert record.problem.endswith("expected lower_snake_case, or family/name, or prefix:<what>")
+    [record] = install(fake("one", methods=[method("tales:<path>")])).broken
+    assert record.problem.endswith("expected lower_snake_case, or family/name")
 
 
 def test_resolve_follows_dots_and_names_plugin_target_and_remedy(fake, install, code):
