@@ -47,7 +47,8 @@ class Source:
     examples: `examples(seed=None)`, a dataset of `size` raw elements, cheap to hold and to skip: in a fixed order, or
         in one that is a pure function of `seed`, an integer or an int64 scalar tensor.
     decode: a raw element to {"id": int64 scalar, 0 to size - 1, the same in every run; "image": uint8 [H, W, C];
-        "label": int64 scalar, -1 = unlabelled}. Text has "tokens", int32 [T], in place of the image, and may have more.
+        "label": int64 scalar, -1 = unlabelled}. Text has "tokens", int32 [T], and "vocabulary_size", int32 scalar, in
+        place of the image, and may have more.
     batched: whether `decode` also takes a batch of raw elements, and then returns a batch.
     vocabulary: of text, what each token number stands for; it begins with `kzoo.text.SPECIAL`.
     length: of text, T, the tokens of every example, padded.
@@ -262,7 +263,9 @@ def _row_source(
         return rows() if seed is None else _shuffled(lambda _: rows(), size, seed)
 
     def decode(index: tf.Tensor) -> Batch:
-        return {"id": index, **{key: tf.gather(table, index) for key, table in tables.items()}}
+        rows = {"id": index, **{key: tf.gather(table, index) for key, table in tables.items()}}
+        words = text.get("vocabulary")
+        return {**rows, "vocabulary_size": tf.fill(tf.shape(index), len(words))} if words else rows
 
     return Source(name, size, tuple(classes), image_shape, examples, decode, batched=True, **text)
 

@@ -20,9 +20,11 @@ from pydantic import ValidationError
 from kzoo import optimizers, replicas, workers
 from kzoo.data import Source, array_source, to_float, training_stream
 from kzoo.errors import OptionsError, StrategyError, TrainingError
+from kzoo.layers import dropout_keys
 from kzoo.losses import full_precision
 from kzoo.options import Options
 from kzoo.random import fold_in
+from kzoo.text import SPECIAL
 
 Batch = dict[str, tf.Tensor]
 Logs = dict[str, tf.Tensor]
@@ -84,6 +86,7 @@ class Method(keras.Model):
         self.clip_norm: float | None = None
         self.clip_tensor_norm: float | None = None
         self.accumulate = 1
+        self.vocabulary: tuple[str, ...] = ()  # of the text that it was fitted to
         self.build_heads()
         self._build_on_zeros()
 
@@ -96,7 +99,8 @@ class Method(keras.Model):
         Pure: no variables, no randomness but from `seed`, so it can run in the input pipeline or be drawn as a picture.
 
         Args:
-            batch: raw examples, e.g. {"image": uint8 `[B, H, W, C]`, "id": int64 `[B]`, "label": int64 `[B]`}.
+            batch: raw examples, e.g. {"image": uint8 `[B, H, W, C]`, "id": int64 `[B]`, "label": int64 `[B]`}; text
+                has {"tokens": int32 `[B, T]`, "vocabulary_size": int32 `[B]`} in place of the image.
             seed: int64 `[B]`, one key per example; draw with `kzoo.random`.
             options: the method's options.
 
@@ -175,7 +179,8 @@ class Method(keras.Model):
     def blank_examples(self) -> dict[str, np.ndarray]:
         """Two raw examples of zeros, which build the method: {"image": ...}, or {"tokens": ...} where that is read."""
         if len(self.backbone.input_shape) == 2:
-            return {"tokens": np.zeros((2, self.backbone.input_shape[1]), "int32")}
+            tokens = np.zeros((2, self.backbone.input_shape[1]), "int32")
+            return {"tokens": tokens, "vocabulary_size": np.full(2, len(SPECIAL) + 1, "int32")}
         size, channels = self.input_size, self.backbone.input_shape[-1]
         return {"image": np.zeros((2, size, size, channels), "uint8")}
 
@@ -305,6 +310,7 @@ class Method(keras.Model):
         source = array_source(self.name, x) if isinstance(x, np.ndarray) else x
         if raw:
             batch_size = int(batch_size or min(256, source.size))
+            self.vocabulary = source.vocabulary
             kwargs.setdefault("steps_per_epoch", source.size // batch_size)
         steps = kwargs.get("steps_per_epoch")
         if self.total_steps is None and steps:
@@ -426,7 +432,7 @@ class Method(keras.Model):
         return value if isinstance(value, dict) else {"loss": value}
 
     def _gradients(self, batch: Batch, loss: Any, variables: list[Any], optimizer: Any) -> tuple[list[Any], Logs]:
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, dropout_keys(batch.get("seed")):
             logs = loss(batch)
             total = tf.add_n([logs["loss"], *self.losses]) if self.losses else logs["loss"]
             total = optimizer.scale_loss(total / replicas.count())  # the optimizer sums over the replicas

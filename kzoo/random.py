@@ -13,6 +13,7 @@ Drawing twice from the same key gives the same numbers. Derive one key for each 
 `seeds` is always int64 `[B]`; B may be unknown. A shape is a tuple of integers or scalar int32 tensors.
 """
 
+import math
 import zlib
 from collections.abc import Sequence
 
@@ -99,6 +100,18 @@ def normal(seeds: tf.Tensor, shape: Shape = ()) -> tf.Tensor:
 def bernoulli(seeds: tf.Tensor, p: float | tf.Tensor) -> tf.Tensor:
     """Bool `[B]`, true with probability p: never for 0, always for 1."""
     return uniform(seeds) < p
+
+
+def mask(seeds: tf.Tensor, shape: Shape, p: float) -> tf.Tensor:
+    """Bool `[B, *shape]`, each true with probability p, to the nearest 1/65536: never for 0, always for 1.
+
+    Four elements share the 64 bits of a draw, a quarter of the work of `uniform(...) < p`.
+    """
+    count = math.prod(shape)
+    draws = (count + 3) // 4
+    sixteens = tf.reshape(tf.bitcast(_bits(seeds, (draws,)), tf.int16), [-1, 4 * draws])
+    below = tf.cast(sixteens[:, :count], tf.int32) < round(p * 2**16) - 2**15
+    return tf.reshape(below, [-1, *shape])
 
 
 def integers(seeds: tf.Tensor, shape: Shape, minval: int | tf.Tensor, maxval: int | tf.Tensor) -> tf.Tensor:

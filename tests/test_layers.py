@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import kzoo
+from kzoo import losses
 from kzoo.errors import RecipeError
 from kzoo.layers import (
     BatchNormalization,
+    Dropout,
     LayerNormalization,
     SelfAttention,
     TransformerBlock,
+    dropout_keys,
     gelu,
     mlp_head,
     swap_batch_normalization,
@@ -175,6 +179,108 @@ def test_replicas_synchronise_unless_told_not_to():
     done = subprocess.run([sys.executable, "-c", REPLICAS], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "replicas agree" in done.stdout
+
+
+def dropped(keys, x=None, name="dropout", rate=0.25):
+    """What the layer makes of ones, or of x, with these keys."""
+    with dropout_keys(tf.constant(keys, tf.int64)):
+        return Dropout(rate, name=name)(tf.ones((len(keys), 40, 50)) if x is None else x, training=True).numpy()
+
+
+class TestDropout:
+    def test_a_share_is_zero_and_the_rest_makes_up_for_it(self):
+        kept = dropped(range(10))
+        np.testing.assert_allclose(np.unique(kept), [0.0, 1 / 0.75], rtol=1e-6)
+        assert abs(np.mean(kept == 0) - 0.25) < 4 * np.sqrt(0.25 * 0.75 / kept.size)
+        x = tf.Variable(tf.ones((1, 8)))
+        with tf.GradientTape() as tape, dropout_keys(tf.constant([3], tf.int64)):
+            y = Dropout(0.5, name="dropout")(x, training=True)
+        np.testing.assert_array_equal(tape.gradient(y, x), y)  # of ones: kept or not is also the gradient
+
+    def test_the_key_and_the_name_decide_and_nothing_else(self):
+        every = dropped([5, 6, 7, 8])
+        np.testing.assert_array_equal(dropped([5, 6, 7, 8]), every)
+        np.testing.assert_array_equal(dropped([7, 5]), every[[2, 0]])  # in another batch, at another place
+        rows = [row.ravel() > 0 for row in (*every, dropped([5], name="other")[0])]
+        agreement = np.corrcoef(rows) - np.eye(5)
+        assert np.abs(agreement).max() < 5 / np.sqrt(2000)
+
+    def test_each_copy_of_an_example_draws_for_itself(self):
+        twice = dropped([5, 6], tf.ones((4, 40, 50)))
+        np.testing.assert_array_equal(twice[[0, 2]], dropped([5, 6]))  # the first copy loses what the only one would
+        assert not np.array_equal(twice[0], twice[1])
+        np.testing.assert_array_equal(dropped([6], tf.ones((2, 40, 50))), twice[2:])
+
+    def test_unknown_sizes_in_a_graph(self):
+        @tf.function(input_signature=[tf.TensorSpec([None, None, 50]), tf.TensorSpec([None], tf.int64)])
+        def graph(x, keys):
+            with dropout_keys(keys):
+                return Dropout(0.25, name="dropout")(x, training=True)
+
+        np.testing.assert_array_equal(graph(tf.ones((2, 40, 50)), [5, 6]), dropped([5, 6]))
+
+    def test_inference_and_rate_0_change_nothing(self):
+        x = normal((2, 3))
+        np.testing.assert_array_equal(Dropout(0.5, name="dropout")(x), x)
+        np.testing.assert_array_equal(Dropout(0.0, name="dropout")(x, training=True), x)
+
+    def test_training_without_keys_and_nonsense_are_refused(self):
+        with pytest.raises(TypeError, match="drop_here: no keys to draw from; train with minimise"):
+            Dropout(0.5, name="drop_here")(tf.ones((2, 3)), training=True)
+        for rate in (1.0, -0.1):
+            with pytest.raises(RecipeError, match=f"drop_here: rate: expected 0 <= rate < 1. Received: {rate}"):
+                Dropout(rate, name="drop_here")
+
+    def test_half_precision_and_reload(self, tmp_path):
+        with dropout_keys(tf.range(2, dtype=tf.int64)):
+            assert Dropout(0.5, name="a", dtype="mixed_bfloat16")(tf.ones((2, 3)), training=True).dtype == tf.bfloat16
+        x = inputs = keras.Input((4,))
+        keras.Model(inputs, Dropout(0.5, name="a")(x)).save(tmp_path / "model.keras")
+        [layer] = keras.saving.load_model(tmp_path / "model.keras").layers[1:]
+        assert (layer.rate, layer.name) == (0.5, "a")
+
+
+class Guess(kzoo.Method):
+    """Classifies by one Dense layer after dropout."""
+
+    options: kzoo.Options
+
+    @staticmethod
+    def pretext(batch, seed, options):
+        return {"image": tf.cast(batch["image"], tf.float64) / 255.0, "number": tf.cast(batch["id"] % 4, tf.int32)}
+
+    def forward(self, batch, training):
+        return {"logits": self.embed(batch["image"], training)}
+
+    def loss(self, outputs, batch):
+        return losses.cross_entropy(outputs["logits"], batch["number"])
+
+
+def dropout_model():
+    x = inputs = keras.Input((4, 4, 1))
+    x = Dropout(0.5, name="dropout")(keras.layers.Flatten()(x))
+    return keras.Model(inputs, {"embedding": keras.layers.Dense(4, kernel_initializer="ones")(x)})
+
+
+def test_dropout_trains_alike_on_replicas_and_again():
+    code = textwrap.dedent("""
+        import importlib.util, numpy as np
+        from kzoo import devices
+        from kzoo.testing.replicas import train_on_replicas
+        devices.split_cpu(2)
+        spec = importlib.util.spec_from_file_location("layers_tests", {path!r})
+        tests = importlib.util.module_from_spec(spec); spec.loader.exec_module(tests)
+        images = np.random.default_rng(0).integers(0, 256, (16, 4, 4, 1)).astype("uint8")
+        def train(count):
+            build = lambda: tests.Guess(tests.dropout_model())
+            return train_on_replicas(build, count, images=images, batch_size=8, steps=4)
+        one = train(1)
+        assert one.distance(train(1)) == 0.0
+        assert one.distance(train(2)) < 1e-12
+        assert np.ptp(one.losses) > 1e-3
+    """).format(path=__file__)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 class Composite(keras.layers.Layer):

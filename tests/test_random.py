@@ -113,6 +113,7 @@ def everything(seeds):
         "uniform": random.uniform(seeds, (2, 3), -1.0, 4.0),
         "normal": random.normal(seeds, (5,)),
         "bernoulli": random.bernoulli(seeds, 0.3),
+        "mask": random.mask(seeds, (2, 3), 0.3),
         "integers": random.integers(seeds, (4,), -3, 9),
         "permutation": random.permutation(seeds, 7),
     }
@@ -188,3 +189,22 @@ def test_permutations_are_permutations_and_equally_likely():
     counts = np.unique(drawn @ [64, 16, 4, 1], return_counts=True)[1]
     assert len(counts) == 24
     assert ((counts - 4096 / 24) ** 2 / (4096 / 24)).sum() < 23 + 4 * np.sqrt(46)
+
+
+def test_a_mask_has_its_frequency_in_every_element_and_row():
+    drawn = np.asarray(random.mask(SEEDS, (3, 7), 0.3))  # 21 elements: the last draw is used for one of four
+    assert drawn.shape == (4096, 3, 7)
+    assert abs(drawn.mean() - 0.3) < 4 * np.sqrt(0.21 / drawn.size)
+    assert np.abs(drawn.mean(axis=0) - 0.3).max() < 5 * np.sqrt(0.21 / 4096)
+    flat = drawn.reshape(4096, 21).astype(float) - 0.3
+    correlations = flat.T @ flat / 4096 / 0.21 - np.eye(21)
+    assert np.abs(correlations).max() < 5 / np.sqrt(4096) + 5 * np.sqrt(0.21 / 4096)
+    assert not np.any(random.mask(SEEDS, (5,), 0.0))
+    assert np.all(random.mask(SEEDS, (5,), 1.0))
+
+
+def test_a_mask_is_sixteen_bits_of_splitmix64_for_each_element():
+    [first, second] = splitmix64(7, 2)
+    signed = np.array([first, second], "<u8").view("<i2").astype(int)
+    drawn = random.mask(tf.constant([7], tf.int64), (2, 4), 0.25)
+    np.testing.assert_array_equal(drawn[0], (signed < -(2**14)).reshape(2, 4))
