@@ -209,7 +209,7 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
         # the earlier feature maps, "map_1" and on, are left to `kzoo show`
         "offers": ", ".join(output for output in row.get("offers", ()) if not output.startswith("map_")),
         "splits": ", ".join(row.get("splits", ())) or "its own",
-        "images": _size(shape) if shape else "any size",
+        "images": _size(shape) if shape else "any size" if row["modality"] == "image" else row["modality"],
         "classes": str(row.get("classes") or ""),
     }
 

@@ -1,0 +1,1 @@
+"""Text for kzoo: datasets, encoders and methods."""
