@@ -305,29 +305,14 @@ def recorded_gradients() -> Iterator[dict[int, float | None]]:
         yield applied
 
 
-@contextmanager
-def precision(policy: str) -> Iterator[None]:
-def settle(model: keras.Model, inputs: np.ndarray) -> None:
-    """Take batch normalisation most of the way to the statistics of the inputs, as training would.
-
-    With those it starts from, activations grow with every block of a deep network, and rounding errors with them. With
-    those of a few inputs alone, what hardly differs among these would blow up all others.
-    """
-    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.1
-    outputs_in_training(model, inputs)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-
-
 def outputs_in_training(model: keras.Model, inputs: np.ndarray) -> dict[str, tf.Tensor]:
     """What a backbone answers in training; `kzoo.layers.Dropout` leaves out the same every time."""
     with dropout_keys(tf.range(len(inputs), dtype=tf.int64)):
         return model(inputs, training=True)
 
 
+@contextmanager
+def precision(policy: str) -> Iterator[None]:
     """Layers that are made within compute in this policy."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
