@@ -13,9 +13,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kzoo import sums
 from kzoo.errors import RecipeError
-
 from kzoo.random import fold_in, mask
+
 _scope = threading.local()
 
 
@@ -35,7 +36,6 @@ def split_batch_statistics(groups: int) -> Iterator[None]:
         _scope.groups = before
 
 
-@keras.saving.register_keras_serializable(package="kzoo")
 @contextmanager
 def dropout_keys(keys: tf.Tensor) -> Iterator[None]:
     """Within this context `Dropout` draws what to leave out from these keys, int64 `[B]`, one for each example.
@@ -97,6 +97,7 @@ class Dropout(keras.layers.Layer):
         return {**super().get_config(), "rate": self.rate}
 
 
+@keras.saving.register_keras_serializable(package="kzoo")
 class BatchNormalization(keras.layers.BatchNormalization):
     """Batch normalisation (Ioffe and Szegedy 2015) by TensorFlow's fused kernel, synchronised over replicas.
 
@@ -136,7 +137,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         else:
             parts = [self._fused(part) for part in tf.split(x, groups)] if groups else [self._fused(x)]
             outputs = tf.concat([part[0] for part in parts], axis=0) if groups else parts[0][0]
-            mean, variance = (tf.add_n([part[i] for part in parts]) / len(parts) for i in (1, 2))
+            mean, variance = (sums.total([part[i] for part in parts]) / len(parts) for i in (1, 2))
             if replicas > 1:
                 local = tf.stop_gradient(tf.stack([mean, variance]))
                 mean, variance = tf.unstack(context.all_reduce(tf.distribute.ReduceOp.MEAN, local))

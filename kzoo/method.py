@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from pydantic import ValidationError
 
-from kzoo import optimizers, replicas, workers
+from kzoo import optimizers, replicas, sums, workers
 from kzoo.data import Source, array_source, to_float, training_stream
 from kzoo.errors import OptionsError, StrategyError, TrainingError
 from kzoo.layers import dropout_keys
@@ -265,6 +265,7 @@ class Method(keras.Model):
         if jit_compile == "auto":
             jit_compile = replicas.count() == 1 and bool(tf.config.list_physical_devices("GPU"))
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        sums.keep_order()
         own: keras.optimizers.Optimizer = self.optimizer  # type: ignore[has-type]
         self.optimizers = {}
         for number, (name, group) in enumerate(self.optimizer_groups().items()):
@@ -309,8 +310,8 @@ class Method(keras.Model):
         raw = isinstance(x, np.ndarray | Source)
         source = array_source(self.name, x) if isinstance(x, np.ndarray) else x
         if raw:
-            batch_size = int(batch_size or min(256, source.size))
             self.vocabulary = source.vocabulary
+            batch_size = int(batch_size or min(256, source.size))
             kwargs.setdefault("steps_per_epoch", source.size // batch_size)
         steps = kwargs.get("steps_per_epoch")
         if self.total_steps is None and steps:
@@ -434,7 +435,7 @@ class Method(keras.Model):
     def _gradients(self, batch: Batch, loss: Any, variables: list[Any], optimizer: Any) -> tuple[list[Any], Logs]:
         with tf.GradientTape() as tape, dropout_keys(batch.get("seed")):
             logs = loss(batch)
-            total = tf.add_n([logs["loss"], *self.losses]) if self.losses else logs["loss"]
+            total = sums.total([logs["loss"], *self.losses])
             total = optimizer.scale_loss(total / replicas.count())  # the optimizer sums over the replicas
         return tape.gradient(total, variables), logs
 

@@ -52,7 +52,8 @@ class BackboneSpec:
     target: `"module:function"`, called as `function(input_shape, options)`; returns a Functional `keras.Model` that
     maps float images in [0, 1], `[B, *input_shape]`, to a dict of the outputs named in `offers`. One for text is called
     with (length T, vocabulary size V) and takes int32 tokens `[B, T]`, in which 0 is padding.
-    offers: "embedding" always; "map" for the last feature map, "map_1", "map_2", ... for earlier ones; "tokens".
+    offers: "embedding" always; "map" for the last feature map, "map_1", "map_2", ... for earlier ones; "tokens". What
+        it has under any options: one that names "map_1" may have more of the earlier maps.
     min_size: the smallest image side in pixels that it accepts.
     any_size: it can be built with height and width None, and one model then takes images of any size.
     check_options: options that make it small enough for the conformance suite (`kzoo check`).

@@ -49,7 +49,7 @@ def test_records(subject, more, message):
     [
         ("nothing", "it is no Functional model with named outputs; return keras.Model"),
         ("one_more", "the model returns tokens, its record does not offer it; name it in offers"),
-        ("flat_map", r"output 'map' has shape \[4, 512\]; it must be \[B, h, w, C\]"),
+        ("flat_map", r"output 'map' has shape \[8, 512\]; it must be \[B, h, w, C\]"),
         ("coarse_to_fine", "the sides of map_1, map are 8, 16; number maps from fine to coarse"),
         ("own_size", r"built for \[32, 32, 3\] its input is \(None, 16, 16, 3\); let keras.Input have the shape"),
         ("constant", "different inputs have the same embedding; let the embedding depend on the input"),

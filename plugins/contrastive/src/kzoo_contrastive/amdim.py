@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kzoo import augment
+from kzoo import augment, sums
 from kzoo.data import resize_and_crop, to_float
 from kzoo.errors import OptionsError
 from kzoo.layers import BatchNormalization
@@ -111,14 +111,14 @@ class AMDIM(Method):
         means = {
             task: {key: (first[key] + second[key]) / 2 for key in first} for task, (first, second) in tasks.items()
         }
-        regularisation = tf.add_n(regulariser) / 2
+        regularisation = sums.total(regulariser) / 2
         logs = {task: values["loss"] for task, values in means.items()}
         return {
-            "loss": tf.add_n(list(logs.values())) + regularisation,
+            "loss": sums.total(list(logs.values())) + regularisation,
             **logs,
             "regulariser": regularisation,
-            "accuracy": tf.add_n([values["accuracy"] for values in means.values()]) / 3,
-            "information": tf.add_n([values["information"] for values in means.values()]) / 3,
+            "accuracy": sums.total([values["accuracy"] for values in means.values()]) / 3,
+            "information": sums.total([values["information"] for values in means.values()]) / 3,
         }
 
     def _clip_scores(self, scores: tf.Tensor) -> tf.Tensor:

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kzoo import augment, losses
+from kzoo import augment, losses, sums
 from kzoo.color import RGBToLab, rgb_to_lab
 from kzoo.layers import mlp_head
 from kzoo.method import Batch, Logs, Method
@@ -143,7 +143,7 @@ class CMC(Method):
             scores = dot_products(features[i], entries[j]) / self.options.temperature
             terms.append(noise_contrast.loss(scores, keep=training))
             hits.append(losses.accuracy(scores, tf.zeros_like(batch["id"])))
-        return {"loss": tf.add_n(terms), "accuracy": tf.add_n(hits) / len(hits)}
+        return {"loss": sums.total(terms), "accuracy": sums.total(hits) / len(hits)}
 
     def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
         """Which second view of the batch is most like each first view."""

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kzoo import augment, losses, replicas
+from kzoo import augment, losses, replicas, sums
 from kzoo.errors import OptionsError
 from kzoo.method import Batch, Logs, Method
 from kzoo.random import fold_in, integers
@@ -99,7 +99,7 @@ class CPC(Method):
             for each in self.predictors
             for step in each.steps
         ]
-        return {key: tf.add_n([one[key] for one in figures]) / len(figures) for key in figures[0]}
+        return {key: sums.total([one[key] for one in figures]) / len(figures) for key in figures[0]}
 
     def _info_nce(self, predicted: tf.Tensor, targets: tf.Tensor, step: int) -> Logs:
         """Predictions `[b, G, G, d]` of the targets `step` rows below, among all replicas' targets."""

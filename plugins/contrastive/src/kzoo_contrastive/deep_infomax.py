@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kzoo import augment, losses, replicas
+from kzoo import augment, losses, replicas, sums
 from kzoo.errors import OptionsError
 from kzoo.layers import BatchNormalization, LayerNormalization
 from kzoo.method import Batch, Group, Logs, Method
@@ -135,7 +135,7 @@ class DeepInfoMax(Method):
             logits = losses.full_precision(self.discriminator(tf.sigmoid(outputs["code"])))
             logs["prior_loss"] = tf.reduce_mean(tf.nn.softplus(-logits))  # non-saturating: log 2 at D = 1/2
             total.append(options.prior_weight * logs["prior_loss"])
-        return {"loss": tf.add_n(total), **logs}
+        return {"loss": sums.total(total), **logs}
 
     def discriminator_loss(self, batch: Batch) -> Logs:
         """-log D(uniform noise) - log(1 - D(sigmoid(E(x)))); D = 1/2 everywhere: 2 log 2. The codes are constants."""
