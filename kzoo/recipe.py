@@ -35,7 +35,9 @@ _DEEPEST = 50  # open brackets; the parser's time grows faster than their number
 class Section(BaseModel):
     """Base of a recipe's sections: frozen, unknown keys refused, no infinities."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=(), defer_build=True
+    )
 
 
 class Named(Section):

@@ -190,7 +190,7 @@ def build_method(name: str, /, backbone: "keras.Model", *, examples: int | None 
     """
     spec = find_method(name)
     checked = validate_options(spec, options)
-    return resolve(spec)(backbone, checked, examples=examples)
+    return resolve(spec)(backbone, checked, examples=examples, name=spec.name.replace("/", "_"))
 
 
 def build_backbone(name: str, /, input_shape: tuple[int | None, ...], **options: Any) -> "keras.Model":

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -371,6 +372,17 @@ def test_weights_that_are_not_finite_are_not_saved(whole, tmp_path):
     assert (tmp_path / "checkpoints" / "step-00000000").exists()
 
 
+def test_a_loss_that_is_not_a_number_stops_at_its_step_and_spoils_no_checkpoint(cheap, tmp_path):
+    witness = Witness(at=5)
+    witness.act = lambda: [kernel.assign(kernel * np.nan) for kernel in witness.model.trainable_variables[:1]]
+    with pytest.raises(TrainingError, match=r"moco_v2: the loss is nan at step 6, learning rate 0\.\d+; lower"):
+        run(cheap, tmp_path / "run", witness=witness)
+    sound = checkpoint.newest(tmp_path / "run" / "checkpoints")
+    assert sound.step == 4
+    with np.load(sound.path / "state.npz") as stored:
+        assert all(np.isfinite(stored[name]).all() for name in stored)
+
+
 @pytest.mark.parametrize("problem", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 def test_a_full_disk_and_a_read_only_folder_are_told_in_one_line(tmp_path, problem):
     error = OSError(problem, os.strerror(problem))
@@ -407,3 +419,45 @@ def test_signals_do_what_they_did_before_once_it_is_over():
         assert signalled() is None
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
     assert signal.set_wakeup_fd(-1) == -1
+
+
+# ---- the command, as a shell sees it ---------------------------------------------------------------------------------
+
+
+def begin(folder, *overrides, **how):
+    """`kzoo train` in a process of its own."""
+    call = [sys.executable, "-m", "kzoo", "train", str(ROOT / "recipes" / "quickstart.yaml"), "--run-dir", str(folder)]
+    call += [part for override in (*SMALL, *overrides) for part in ("--set", override)]
+    return subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **how)
+
+
+def last_line(process):
+    return process.communicate(timeout=300)[1].strip().splitlines()[-1]
+
+
+def test_a_disk_that_is_full_ends_it_with_one_line(tmp_path):
+    def no_large_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    process = begin(tmp_path / "run", preexec_fn=no_large_files)
+    assert re.search(r"error: .*run: cannot be written: File too large; make room, then go on with", last_line(process))
+    assert process.returncode == 1
+    assert not list((tmp_path / "run").rglob("*.npz"))
+
+
+def test_signals_end_it_with_their_exit_codes(tmp_path):
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    running = {number: begin(tmp_path / number.name, "train.epochs=100000") for number in numbers}
+    deadline = time.monotonic() + 300
+    for number, process in running.items():
+        log = tmp_path / number.name / "logs" / "metrics.csv"
+        while not (log.exists() and len(log.read_text().splitlines()) > 1):  # until an epoch is over
+            assert process.poll() is None, last_line(process)
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(number)
+    for number, process in running.items():
+        said = last_line(process)
+        assert process.returncode == 128 + number
+        step = int(re.search(rf"stopped by {number.name} after step (\d+), which is saved", said)[1])
+        assert checkpoint.newest(tmp_path / number.name / "checkpoints").step == step
