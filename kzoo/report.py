@@ -2,7 +2,6 @@
 
 import csv
 import json
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from kzoo.files import write_text
 from kzoo.method import Batch, Method
 from kzoo.recipe import Recipe
 from kzoo.runs import Run, build_method, input_shape, open_sources, plugin_versions
-from kzoo.text import words
+from kzoo.text import words, wrapped
 
 _BATCH = 256  # images embedded at once
 _PICTURES = 2000  # test images of which maps and neighbours are drawn
@@ -159,7 +158,7 @@ def export_run(
                 metadata=_facts(recipe, source),
             )
         console.print(
-            f"Exported to [bold]{path}[/bold]: loaded again, it answered one image and three as the backbone does"
+            f"Exported to [bold]{path}[/bold]: loaded again, it answered one example and three as the backbone does"
         )
         written.append(path)
     return written
@@ -202,7 +201,7 @@ def _picture_embedding(run: Run, features: dict[str, Features], source: Source, 
 
 def _texts(tokens: tf.Tensor, source: Source) -> list[str]:
     """Rows of tokens as text, in lines that fit a picture."""
-    return ["\n".join(textwrap.wrap(words(row, source.vocabulary), 44)[:6]) for row in tokens.numpy()]
+    return [wrapped(words(row, source.vocabulary)) for row in tokens.numpy()]
 
 
 def _pixels(source: Source, ids: np.ndarray, size: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What sources, methods and pictures of text share: the special tokens, and tokens as words again."""
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,16 +9,25 @@ import numpy as np
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PAD = SPECIAL.index("[PAD]")
 
+_WIDTH, _LINES = 52, 7  # of a caption, in letters
+
 
 def words(tokens: np.ndarray, vocabulary: Sequence[str]) -> str:
-    """One row of token numbers `[T]` as text: WordPiece's continuations ("##ing") are joined, padding is left out."""
-    pieces: list[str] = []
-    for number in tokens:
-        piece = vocabulary[number]
-        if number == PAD:
-            continue
-        if piece.startswith("##") and pieces:
-            pieces[-1] += piece[2:]
+    """One row of token numbers `[T]` as text; padding is left out."""
+    return joined([vocabulary[number] for number in tokens if number != PAD])
+
+
+def joined(pieces: Sequence[str]) -> str:
+    """Pieces of words as text: WordPiece's continuations ("##ing") are joined to what they continue."""
+    parts: list[str] = []
+    for piece in pieces:
+        if piece.startswith("##") and parts:
+            parts[-1] += piece[2:]
         else:
-            pieces.append(piece)
-    return " ".join(pieces)
+            parts.append(piece)
+    return " ".join(parts)
+
+
+def wrapped(text: str) -> str:
+    """A text in lines that fit a picture, as many as fit."""
+    return "\n".join(textwrap.wrap(text, _WIDTH, max_lines=_LINES, placeholder=" ..."))

@@ -327,10 +327,12 @@ def _plan(recipe: Recipe, run: Run, method: Method, source: Source, device: str,
     """What is about to happen, in numbers that the recipe only implies."""
     batch, replicas = recipe.train.batch_size, method.distribute_strategy.num_replicas_in_sync
     backbone, all_of_it = method.backbone.count_params(), method.count_params()
-    shape = " x ".join(map(str, source.image_shape))
+    examples = f"images of {' x '.join(map(str, source.image_shape))}"
+    if source.modality == "text":
+        examples = f"passages of {source.length} tokens, {len(source.vocabulary):,} different ones"
     rows = {
         "recipe": recipe.name,
-        "data": f"{source.name} {recipe.data.split}: {source.size:,} images of {shape}",
+        "data": f"{source.name} {recipe.data.split}: {source.size:,} {examples}",
         "backbone": f"{recipe.backbone.name}: {backbone:,} parameters, embedding of {method.width}",
         "method": f"{recipe.method.name}: {all_of_it - backbone:,} more parameters and state",
         "devices": device,
@@ -394,12 +396,12 @@ class _ProgressBar(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.done += 1
         pace = self.done * self.batch_size / (time.monotonic() - self.began)
-        self.bar.update(self.task, advance=1, figures=f"{_figures(logs)}  {pace:,.0f} images/s")
+        self.bar.update(self.task, advance=1, figures=f"{_figures(logs)}  {pace:,.0f} examples/s")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         pace = logs["images_per_second"]
         shown = {key: value for key, value in logs.items() if key not in ("images_per_second", "learning_rate")}
-        self.bar.console.print(f"epoch {epoch + 1:>3}/{self.epochs}  {_figures(shown)}  {pace:,.0f} images/s")
+        self.bar.console.print(f"epoch {epoch + 1:>3}/{self.epochs}  {_figures(shown)}  {pace:,.0f} examples/s")
 
     def close(self) -> None:
         self.bar.stop()

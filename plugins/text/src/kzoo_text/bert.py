@@ -14,9 +14,7 @@ import keras
 
 from kzoo.layers import Dropout, LayerNormalization
 from kzoo_text.options import BertOptions
-from kzoo_text.transformer import EPSILON, Block, MeanOfVisible, Places, Visible, small_start
-
-HEAD = 64  # width of an attention head, in all sizes
+from kzoo_text.transformer import EPSILON, HEAD, Block, MeanOfVisible, Places, Visible, small_start
 
 
 def bert_tiny(input_shape: tuple[int, int], options: BertOptions) -> keras.Model:

@@ -67,15 +67,24 @@ def corpus_source(
     return text_source(name, tokens, vocabulary, labels, classes, more)
 
 
-def passages(numbers: Sequence[int], length: int) -> np.ndarray:
-    """The passages of one document, int32 `[n, length]`; a rest shorter than a quarter of a passage is left out."""
+def passages(numbers: Sequence[int], words: Sequence[int], length: int) -> np.ndarray:
+    """The passages of one document, int32 `[n, length]`.
+
+    They are cut between words; a rest shorter than a quarter of a passage is left out.
+    numbers: the document's tokens. words: which word each is of.
+    """
     room = length - 2
-    parts = [numbers[start : start + room] for start in range(0, len(numbers), room)]
-    parts = [part for part in parts if _SHORTEST * len(part) >= room]
-    rows = np.full((len(parts), length), PAD, np.int32)
-    for row, part in zip(rows, parts, strict=True):
-        row[: len(part) + 2] = [_CLS, *part, _SEP]
-    return rows
+    rows, start = [], 0
+    while _SHORTEST * (len(numbers) - start) >= room:
+        end = min(start + room, len(numbers))
+        while end < len(numbers) and end > start and words[end] == words[end - 1]:
+            end -= 1
+        end = end if end > start else start + room  # one word fills it all
+        row = np.full(length, PAD, np.int32)
+        row[: end - start + 2] = [_CLS, *numbers[start:end], _SEP]
+        rows.append(row)
+        start = end
+    return np.stack(rows) if rows else np.zeros((0, length), np.int32)
 
 
 def _write(folder: Path, name: str, splits: Mapping[str, Sequence[Document]], options: PassageOptions) -> Path:
@@ -84,14 +93,14 @@ def _write(folder: Path, name: str, splits: Mapping[str, Sequence[Document]], op
     kept.mkdir()
     for split, documents in splits.items():
         encoded = tokenizer.encode_batch([document.text for document in documents])
-        parts = [passages(one.ids, options.length) for one in encoded]
+        parts = [passages(one.ids, one.word_ids, options.length) for one in encoded]
         counts = [len(part) for part in parts]
         if split == "train" and not sum(counts):
             raise _too_little(name, split, options)
         owner = np.repeat(np.arange(len(documents)), counts)
         np.savez(
             kept / f"{split}.npz",
-            tokens=np.concatenate([np.zeros((0, options.length), np.int32), *parts]),
+            tokens=np.concatenate([passages([], [], options.length), *parts]),
             next=_following(owner),
             other=_of_another(owner),
             labels=np.array([document.label for document in documents], np.int64)[owner],

@@ -15,6 +15,44 @@ from kzoo_text.options import (
 
 
 @hookimpl
+def kzoo_methods() -> Iterator[MethodSpec]:
+    yield MethodSpec(
+        name="masked_language_model",
+        target="kzoo_text.masked_language_model:MaskedLanguageModel",
+        options=MaskedLanguageModelOptions,
+        family="text",
+        summary="Name words of a passage that were hidden (BERT)",
+        paper="Devlin, Chang, Lee, Toutanova, NAACL 2019, arXiv:1810.04805",
+        modality="text",
+        requires=("embedding", "tokens"),
+        check_backbone="bert_tiny",
+    )
+    yield MethodSpec(
+        name="span_corruption",
+        target="kzoo_text.span_corruption:SpanCorruption",
+        options=SpanCorruptionOptions,
+        family="text",
+        summary="Write the spans of a passage that were taken out (T5)",
+        paper="Raffel et al., JMLR 2020, arXiv:1910.10683",
+        modality="text",
+        requires=("embedding", "tokens"),
+        check_options={"layers": 1},
+        check_backbone="bert_tiny",
+    )
+    yield MethodSpec(
+        name="simcse",
+        target="kzoo_text.simcse:SimCSE",
+        options=SimCSEOptions,
+        family="text",
+        summary="Find the same passage under other dropout among all others",
+        paper="Gao, Yao, Chen, EMNLP 2021, arXiv:2104.08821",
+        modality="text",
+        requires=("embedding", "tokens"),
+        check_backbone="bert_tiny",
+    )
+
+
+@hookimpl
 def kzoo_backbones() -> Iterator[BackboneSpec]:
     for name, summary in (
         ("bert_tiny", "BERT of 2 layers, 128-wide embedding, 0.4 M parameters beside the words': trains on a CPU"),

@@ -15,6 +15,7 @@ _CLASSES = 12
 _TRAIN_SHARE = 0.8
 _RULE = re.compile(r"[\s*=~^+|#\"-]*")  # a line under a heading, or between the rows of a table
 _EMPHASIS = re.compile(r"(?<![\w*])(\*{1,2})(?=\S)([^*\n]+)(?<=\S)\1(?![\w*])")  # of a word, or more; not *args
+_CODE = re.compile(r"::=|>>>|'|=|\bprint\(")  # a paragraph where quotes are code or grammar, not marks of a name
 _QUOTED = 40  # characters from which a paragraph that comes again is a quotation, not a phrase
 
 
@@ -45,7 +46,7 @@ def documents() -> dict[str, str]:
                 continue
             if len(words) >= _QUOTED:
                 seen.add(words)
-            own.append(paragraph)
+            own.append(paragraph if _CODE.search(paragraph) else paragraph.replace('"', ""))
         kept[topic] = "\n\n".join(own)
     return {topic: kept[topic] for topic in sorted(kept)}
 

@@ -10,6 +10,7 @@ from kzoo.layers import Dropout, LayerNormalization, gelu
 from kzoo.text import PAD, SPECIAL
 
 EPSILON = 1e-12  # of layer normalisation, BERT's
+HEAD = 64  # width of an attention head, in all of BERT's sizes
 _HIDDEN = -1e9  # a logit that no softmax sees
 _SEP = SPECIAL.index("[SEP]")
 
