@@ -304,14 +304,15 @@ class Method(keras.Model):
                 and passed through the pretext here; or a dataset of batches that the pretext already made (`stream`).
             batch_size: of the global batch, for raw images; 256 or N if that is less.
             seed: of order and augmentation, for raw images.
-            start_step: for raw images: go on where a training with the same variables stood after so many steps, also
-                within an epoch. Callbacks that can `set_state` are then not told again that this epoch begins.
+            start_step: go on where a training with the same variables stood after so many steps, also within an epoch;
+                a dataset begins with the batch of that step. Callbacks that can `set_state` are then not told again
+                that this epoch begins.
         """
-        raw = isinstance(x, np.ndarray | Source)
         source = array_source(self.name, x) if isinstance(x, np.ndarray) else x
+        raw = isinstance(source, Source)
+        batch_size = int(batch_size or (min(256, source.size) if raw else 0))
         if raw:
             self.vocabulary = source.vocabulary
-            batch_size = int(batch_size or min(256, source.size))
             kwargs.setdefault("steps_per_epoch", source.size // batch_size)
         steps = kwargs.get("steps_per_epoch")
         if self.total_steps is None and steps:
@@ -321,17 +322,15 @@ class Method(keras.Model):
         callbacks: Any = list(kwargs.pop("callbacks", None) or [])
         if not any(isinstance(callback, EpochMeans) for callback in callbacks):
             callbacks.insert(0, EpochMeans())
-        if not raw:
-            return super().fit(x, callbacks=callbacks, **kwargs)
-        assert batch_size is not None  # raw data has one, by now
-        steps = int(kwargs["steps_per_epoch"])
-        start_step = start_step or kwargs.pop("initial_epoch", 0) * steps
-        epoch, done = divmod(start_step, steps)
-        if done:
-            told = {"verbose": kwargs.get("verbose", "auto"), "epochs": epochs, "steps": steps}
-            callbacks = _RestOfEpoch(callbacks, done, self, **told)
-        stream = self.stream(source, batch_size=batch_size, seed=seed, start_step=start_step)
-        return super().fit(stream, callbacks=callbacks, initial_epoch=epoch, **kwargs)
+        if steps:
+            start_step = start_step or kwargs.pop("initial_epoch", 0) * steps
+            kwargs["initial_epoch"], done = divmod(start_step, steps)
+            if done:
+                told = {"verbose": kwargs.get("verbose", "auto"), "epochs": epochs, "steps": steps}
+                callbacks = _RestOfEpoch(callbacks, done, self, **told)
+        if raw:
+            source = self.stream(source, batch_size=batch_size, seed=seed, start_step=start_step)
+        return super().fit(source, callbacks=callbacks, **kwargs)
 
     def stream(self, source: Any, *, batch_size: int, seed: int, start_step: int = 0) -> Any:
         """The endless training batches of a `kzoo.data.Source`, laid over the replicas of the current strategy."""

@@ -67,6 +67,6 @@ def test_what_a_fresh_process_cannot_know(subject):
     forgetful = subject("Forgetful")
     with pytest.raises(ConformanceError, match="forgetful: get_config lacks 'bonus', which __init__ takes; make it an"):
         method_checks.check_reload(forgetful)
-    message = r"forgetful: resumed after 4 of 8 steps, .* differs by .*; draw with .*, keep state in variables"
+    message = r"forgetful: resumed after 5 of 10 steps, .* differs by .*; draw with .*, keep state in variables"
     with pytest.raises(ConformanceError, match=message):
         method_checks.check_resume(forgetful)

@@ -20,7 +20,7 @@ from kzoo.testing.replicas import Trace, train_on_batches
 from kzoo.testing.setups import BATCH
 from kzoo.testing.spec_checks import check_listing, check_name, check_options
 from kzoo.testing.subjects import FIXED_STEPS, EagerSteps, MethodSubject, falls, precision
-from kzoo.testing.work import HALFWAY, STEPS, run_reference
+from kzoo.testing.work import RESUMED, STEPS, run_reference
 
 TOLERANCE = 1e-5  # of training on replicas, in float64
 _OUTPUTS = r"embedding|tokens|map(_\d+)?"
@@ -326,13 +326,17 @@ def check_reload(subject: MethodSubject) -> None:
 
 
 def check_resume(subject: MethodSubject) -> None:
-    """Going on from a checkpoint, in another process, gives bit for bit what not stopping gave."""
+    """Going on from a checkpoint, in another process, gives bit for bit what not stopping gave.
+
+    From one at the beginning, within an epoch, between two, and at the end.
+    """
     whole = subject.reference.trace
     resumed = subject.ask("resume", "keep all that a step needs in variables")
-    resumed = replace(resumed, losses=np.concatenate([whole.losses[:HALFWAY], resumed.losses]))
-    name, gap = _worst(whole, resumed)
-    if gap > 0:
-        raise subject.fault(f"resumed after {HALFWAY} of {STEPS} steps, {name} differs by {gap:.2g}", _STEP_KEYS)
+    for step in RESUMED:
+        joined = replace(resumed[step], losses=np.concatenate([whole.losses[:step], resumed[step].losses]))
+        name, gap = _worst(whole, joined)
+        if gap > 0:
+            raise subject.fault(f"resumed after {step} of {STEPS} steps, {name} differs by {gap:.2g}", _STEP_KEYS)
 
 
 METHOD_CHECKS: tuple[Callable[[MethodSubject], None], ...] = (

@@ -116,7 +116,7 @@ def train_on_batches(
     steps: int,
     *,
     epochs: int = 1,
-    start_epoch: int = 0,
+    start: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[dict[str, float]]:
     """Train on global batches that the pretext made, one a step, again from the first after the last.
@@ -124,7 +124,7 @@ def train_on_batches(
     Each replica gets its part of each batch. It saves what costs most in a short training, the input pipeline.
 
     Args:
-        steps: of the training, cut in `epochs`; those before `start_epoch` are left out.
+        steps: of the training, cut in `epochs`; those before step `start` are left out.
 
     Returns:
         the figures of each step.
@@ -136,7 +136,7 @@ def train_on_batches(
         return joined.reshape(len(batches) * count, joined.shape[1] // count, *joined.shape[2:])
 
     data = tf.data.Dataset.from_tensor_slices({name: parts(name) for name in batches[0]}).repeat()
-    data = data.skip(start_epoch * per_epoch * count)
+    data = data.skip(start * count)
     if count > 1:
         data = method.distribute_strategy.distribute_datasets_from_function(lambda context, data=data: data)
     log = _Log()
@@ -145,7 +145,7 @@ def train_on_batches(
         data,
         steps_per_epoch=per_epoch,
         epochs=epochs,
-        initial_epoch=start_epoch,
+        start_step=start,
         verbose=0,
         callbacks=[keep, *callbacks],
     )

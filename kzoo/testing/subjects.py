@@ -23,7 +23,7 @@ from kzoo.specs import BackboneSpec, MethodSpec
 from kzoo.testing.fresh import FreshFailure, FreshProcess
 from kzoo.testing.replicas import Trace, train_on_batches
 from kzoo.testing.setups import BATCH, BackboneSetup, MethodSetup
-from kzoo.testing.work import HALFWAY, STEPS, Job, build_reference, run_reference
+from kzoo.testing.work import RESUMED, STEPS, Job, build_reference, run_reference
 
 Result = TypeVar("Result")
 
@@ -202,7 +202,7 @@ class MethodSubject(Subject):
     def reference(self) -> Reference:
         method = build_reference(self.setup)
         initial = [np.array(variable) for variable in checkpoint.state(method)]
-        save = _SaveAt(HALFWAY, self.folder / "checkpoints")
+        save = _SaveAt(RESUMED, self.folder)
         return Reference(method, initial, run_reference(method, self.eager.batches, callbacks=[save]))
 
     @once
@@ -234,7 +234,7 @@ class MethodSubject(Subject):
     def fresh(self) -> FreshProcess:
         """The other process, at work: reloads, resumes, trains on replicas."""
         self.eager.method.save(self.folder / "model.keras")
-        assert self.reference  # leaves the checkpoint
+        assert self.reference  # leaves the checkpoints
         batches = [{name: np.asarray(value) for name, value in batch.items()} for batch in self.eager.batches]
         return FreshProcess(self.folder, Job(self.setup, self.inputs, batches, self.replicas))
 
@@ -340,17 +340,21 @@ def precision(policy: str) -> Iterator[None]:
 
 
 class _SaveAt(keras.callbacks.Callback):
-    """Writes a checkpoint after a step."""
+    """Writes a checkpoint after each of some steps, in a folder of its own."""
 
-    def __init__(self, step: int, folder: Path):
+    def __init__(self, steps: Sequence[int], folder: Path):
         super().__init__()
-        self.step, self.folder = step, folder
-        self.steps = 0
+        self.steps, self.folder = steps, folder
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.step = -1
+        self.on_train_batch_end(0)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.steps += 1
-        if self.steps == self.step:
-            checkpoint.save(self.folder, self.step, checkpoint.state(self.model), recipe_hash="check")
+        self.step += 1
+        if self.step in self.steps:
+            folder = self.folder / f"after_{self.step}"
+            checkpoint.save(folder, self.step, checkpoint.state(self.model), recipe_hash="check")
 
 
 class _Hold(keras.callbacks.Callback):

@@ -16,8 +16,8 @@ from kzoo.testing.examples import COUNT
 from kzoo.testing.replicas import Trace, build_in_float64, trace, train_on_batches
 from kzoo.testing.setups import BATCH, BackboneSetup, MethodSetup
 
-STEPS = 8  # of the reference run
-HALFWAY = 4  # where it is interrupted
+STEPS = 10  # of the reference run, two an epoch
+RESUMED = (0, 5, 6, STEPS)  # where it is resumed: at its beginning, within an epoch, between two, after its end
 _PER_EPOCH = COUNT // BATCH
 
 
@@ -35,7 +35,7 @@ class Job:
     replicas: Sequence[int] = ()
 
     def parts(self, folder: Path) -> dict[str, Callable[[], Any]]:
-        """The parts of the work, in order. folder: holds `model.keras` and, of a method, `checkpoints`."""
+        """The parts of the work, in order. folder: holds `model.keras`, and of a method its checkpoints."""
         if isinstance(self.setup, BackboneSetup):
             return {"reload": partial(_reload_backbone, self.setup, self.inputs, folder)}
         devices.split_cpu(max(self.replicas, default=1))
@@ -61,10 +61,8 @@ def run_reference(
     start: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Trace:
-    """Train on the batches up to step `STEPS`, from step `start`, where an epoch begins."""
-    figures = train_on_batches(
-        method, batches, STEPS, epochs=STEPS // _PER_EPOCH, start_epoch=start // _PER_EPOCH, callbacks=callbacks
-    )
+    """Train on the batches up to step `STEPS`, from step `start` on."""
+    figures = train_on_batches(method, batches, STEPS, epochs=STEPS // _PER_EPOCH, start=start, callbacks=callbacks)
     return trace(method, figures)
 
 
@@ -92,11 +90,14 @@ def _reload_backbone(setup: BackboneSetup, inputs: np.ndarray, folder: Path) -> 
     }
 
 
-def _resume(setup: MethodSetup, batches: Sequence[Batch], folder: Path) -> Trace:
-    """Go on from the checkpoint with a method that began otherwise."""
+def _resume(setup: MethodSetup, batches: Sequence[Batch], folder: Path) -> dict[int, Trace]:
+    """Go on from each checkpoint with a method that began otherwise; by the step."""
     method = build_reference(setup, seed=1)
-    checkpoint.restore(folder / "checkpoints", checkpoint.state(method), recipe_hash="check")
-    return run_reference(method, batches, start=HALFWAY)
+    traces = {}
+    for step in RESUMED:
+        checkpoint.restore(folder / f"after_{step}", checkpoint.state(method), recipe_hash="check")
+        traces[step] = run_reference(method, batches, start=step)
+    return traces
 
 
 def _replicate(setup: MethodSetup, batches: Sequence[Batch], count: int) -> Trace:
