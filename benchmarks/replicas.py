@@ -1,0 +1,128 @@
+"""Proves that replicas and workers train like one device: every registered method, ten steps, in float64.
+
+Prints and keeps the largest difference of any step's loss and of any weight, in `results/replicas.json`. As one of the
+processes (`python benchmarks/replicas.py --into FILE --devices N NAME ...`, perhaps with TF_CONFIG) it trains the named
+methods and leaves the traces.
+"""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(Path(__file__).parent))
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from kzoo.launch import local_cluster
+
+if TYPE_CHECKING:
+    from kzoo.testing.replicas import Trace
+
+RESULTS = Path(__file__).parent / "results" / "replicas.json"
+STEPS, BATCH = 10, 32
+TOLERANCE = 1e-5
+
+
+# name: how many logical devices a process has, how many processes
+CASES = {"one": (1, 1), "2 replicas": (2, 1), "4 replicas": (4, 1), "2 workers": (1, 2)}
+
+
+def train(names: list[str], devices: int, into: Path) -> None:
+    """Train each method on this process' devices, or as its share of the workers that TF_CONFIG names."""
+    from kzoo import devices as machine
+    from kzoo import registry
+
+    strategy = machine.make_strategy("mirrored" if devices > 1 else "auto", devices if devices > 1 else None, BATCH)
+
+    import keras
+
+    from kzoo.testing.replicas import build_in_float64, trace
+    from kzoo.testing.subjects import MethodSubject
+
+    traces = {}
+    for name in names:
+        setup = MethodSubject(registry.find_method(name)).setup
+        method = build_in_float64(setup.build, strategy, steps=STEPS)
+        figures: list[dict[str, float]] = []
+        keep = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs, figures=figures: figures.append(
+                {k: float(v) for k, v in logs.items()}
+            )
+        )
+        source = setup.source()
+        epoch = source.size // BATCH
+        method.fit(source, batch_size=BATCH, epochs=STEPS // epoch, verbose=0, callbacks=[keep])
+        traces[name] = trace(method, figures)
+    into.write_bytes(pickle.dumps(traces))
+
+
+def run(names: list[str], devices: int, workers: int) -> "list[dict[str, Trace]]":
+    """The traces that each process leaves, by method."""
+    plain = {key: value for key, value in os.environ.items() if key != "TF_CONFIG"}
+    configs = [{"TF_CONFIG": config} for config in local_cluster(workers)] if workers > 1 else [{}]
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, f"{number}.pickle") for number in range(workers)]
+        call = [sys.executable, __file__, *names, "--devices", str(devices), "--into"]
+        running = [
+            subprocess.Popen([*call, str(file)], env={**plain, **config}, stderr=subprocess.PIPE)
+            for file, config in zip(files, configs, strict=True)
+        ]
+        for process in running:
+            _, said = process.communicate()
+            if process.returncode:
+                raise RuntimeError(said.decode(errors="replace")[-2000:])
+        return [pickle.loads(file.read_bytes()) for file in files]
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(help="methods; all that are registered")] = None,
+    devices: Annotated[int, typer.Option(hidden=True)] = 1,
+    into: Annotated[Path | None, typer.Option(hidden=True)] = None,
+) -> None:
+    if into is not None:
+        train(names or [], devices, into)
+        return
+    from record import origin
+
+    from kzoo import registry
+    from kzoo.files import write_text
+
+    names = names or [spec.name for spec in registry.methods()]
+    traces = {}
+    with Console(stderr=True).status("training") as status:
+        for case, (devices, workers) in CASES.items():
+            status.update(f"training {len(names)} methods: {case}")
+            traces[case] = run(names, devices, workers)
+    (one,) = traces.pop("one")
+    found = {
+        name: {
+            **{case: max(process[name].distance(one[name]) for process in several) for case, several in traces.items()},
+            "copies": max(
+                max(process[name].spread, process[name].distance(several[0][name]))
+                for several in traces.values()
+                for process in several
+            ),
+        }
+        for name in names
+    }
+    table = Table("method", *traces, "between copies")
+    for name, row in found.items():
+        table.add_row(name, *(f"{value:.2g}" for value in row.values()))
+    Console().print(table)
+    write_text(
+        RESULTS, json.dumps({"steps": STEPS, "precision": "float64", "methods": found, **origin()}, indent=1) + "\n"
+    )
+    if failed := [name for name, row in found.items() if not max(row.values()) <= TOLERANCE]:
+        raise SystemExit(f"differ by more than {TOLERANCE:g}: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
