@@ -47,7 +47,6 @@ def kzoo_methods() -> Iterator[MethodSpec]:
         summary="Find the same passage under other dropout among all others",
         paper="Gao, Yao, Chen, EMNLP 2021, arXiv:2104.08821",
         modality="text",
-        requires=("embedding", "tokens"),
         check_backbone="bert_tiny",
     )
 

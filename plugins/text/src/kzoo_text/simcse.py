@@ -21,16 +21,16 @@ _BATCH = 256  # passages embedded at once
 class SimCSE(Method):
     """Each passage passes the encoder twice; what dropout left out differs; the two must find each other.
 
-    Tokens `[B, T]`, each twice -> backbone, the first token, [CLS] `[2B, D]` -> Dense(D), tanh -> unit norm h and h',
-    `[B, D]` -> softmax of the cosines of each h with all h' of the global batch, divided by `temperature`, its
-    cross-entropy with the passage's own h' (equation 4), in one direction. All equal: log B. The head is dropped
-    downstream; the paper reads [CLS] there too, `pooling: cls` of the backbone.
+    Tokens `[B, T]`, each twice -> backbone `[2B, D]` -> Dense(D), tanh -> unit norm h and h', `[B, D]` -> softmax of
+    the cosines of each h with all h' of the global batch, divided by `temperature`, its cross-entropy with the
+    passage's own h' (equation 4), in one direction. All equal: log B. The head is dropped downstream.
 
     A figure of the paper's own: "uniformity" of the held-out embeddings, lower is better, 0 if all are one, -4 at best
     (Wang and Isola 2020, arXiv:2005.10242).
 
-    Deviations: candidates of other replicas pass their gradient on, where the authors' code cuts it; so that the result
-    does not depend on the number of replicas. No masked language model is trained beside.
+    Deviations: the paper starts from a trained BERT and reads [CLS], `pooling: cls` of the backbone; from nothing, the
+    mean learns sooner. Candidates of other replicas pass their gradient on, where the authors' code cuts it, so that
+    the result does not depend on the number of replicas.
     """
 
     options: SimCSEOptions
@@ -49,14 +49,12 @@ class SimCSE(Method):
                     "set backbone.options.dropout above 0"
                 ]
             )
-        width = self.backbone.output["tokens"].shape[-1]
-        self.projector = keras.Sequential([dense(width, "dense", activation="tanh")], name="projector")
-        self.projector.build((None, width))
+        self.projector = keras.Sequential([dense(self.width, "dense", activation="tanh")], name="projector")
+        self.projector.build((None, self.width))
 
     def forward(self, batch: Batch, training: bool) -> Batch:
         twice = tf.repeat(batch["tokens"], 2, axis=0)  # the copies of a passage follow each other: dropout tells them
-        first = self.backbone(twice, training=training)["tokens"][:, 0]
-        views = tf.reshape(self.projector(first, training=training), [-1, 2, first.shape[-1]])
+        views = tf.reshape(self.projector(self.embed(twice, training), training=training), [-1, 2, self.width])
         return {"view_0": views[:, 0], "view_1": views[:, 1]}
 
     def loss(self, outputs: Batch, batch: Batch) -> Logs:
