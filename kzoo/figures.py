@@ -1,4 +1,4 @@
-"""Pictures of a run, as PNG files: what the pretext shows, how the loss fell, where the embedding puts the images.
+"""Pictures of a run, as PNG files: what the pretext shows, how the loss fell, where the embedding puts the examples.
 
 Functions of arrays and a path; nothing here knows methods, recipes or runs. Drawn on the Agg canvas, so no display is
 needed and no other figure of the program is touched. Colour-blind readers can tell the colours apart (Okabe, Ito 2008).
@@ -196,7 +196,7 @@ def embedding_map(
     width, height = side * panels + legend, side + 0.75
     figure = Figure(figsize=(width, height))
     way = "t-SNE" if len(chosen) >= MAP_LEAST else "first two principal components"
-    _heading(figure, "Where the embedding puts the images", f"{way} of {len(chosen):,} images; near means similar")
+    _heading(figure, "Where the embedding puts the examples", f"{way} of {len(chosen):,} examples; near means similar")
     for panel, (title, values) in enumerate(features.items()):
         axes = _cell(figure, (0.08 + panel * side, 0.1, side - 0.16, side - 0.16))
         axes.set_title(title, fontsize=10)

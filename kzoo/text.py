@@ -9,7 +9,7 @@ import numpy as np
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PAD = SPECIAL.index("[PAD]")
 
-_WIDTH, _LINES = 52, 7  # of a caption, in letters
+_WIDTH, _LINES = 52, 8  # of a caption, in letters
 
 
 def words(tokens: np.ndarray, vocabulary: Sequence[str]) -> str:

@@ -329,7 +329,7 @@ def _plan(recipe: Recipe, run: Run, method: Method, source: Source, device: str,
     backbone, all_of_it = method.backbone.count_params(), method.count_params()
     examples = f"images of {' x '.join(map(str, source.image_shape))}"
     if source.modality == "text":
-        examples = f"passages of {source.length} tokens, {len(source.vocabulary):,} different ones"
+        examples = f"passages of {source.length} tokens, vocabulary of {len(source.vocabulary):,}"
     rows = {
         "recipe": recipe.name,
         "data": f"{source.name} {recipe.data.split}: {source.size:,} {examples}",
