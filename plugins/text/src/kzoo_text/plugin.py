@@ -48,6 +48,7 @@ def kzoo_methods() -> Iterator[MethodSpec]:
         paper="Gao, Yao, Chen, EMNLP 2021, arXiv:2104.08821",
         modality="text",
         check_backbone="bert_tiny",
+        check_learning_rate=0.005,
     )
 
 
