@@ -2,7 +2,8 @@
 
     python benchmarks/matrix.py [--json benchmarks/results/matrix.json]
 
-Only `--set` overrides change, as on the command line. It shows that the pieces fit each other, not how well they learn.
+Only `--set` overrides change, as on the command line; what the file holds is not trained again. It shows that pieces
+fit each other, not how well they learn.
 """
 
 import argparse
@@ -41,8 +42,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "matrix.json")
     target = parser.parse_args().json
-    rows = []
+    rows = json.loads(target.read_text())["runs"] if target.exists() else []
+    done = {(row["dataset"], row["backbone"], row["method"]) for row in rows}
     for dataset, backbone, method in itertools.product(DATASETS, BACKBONES, METHODS):
+        if (dataset, backbone, method) in done:
+            continue
         overrides = [
             f"data={{name: {dataset}, split: train, options: {DATASETS[dataset]}}}",
             f"backbone={{name: {backbone}, options: {BACKBONES[backbone]}}}",

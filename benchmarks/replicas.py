@@ -11,6 +11,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +33,7 @@ TOLERANCE = 1e-5
 
 
 # name: how many logical devices a process has, how many processes
-CASES = {"one": (1, 1), "2 replicas": (2, 1), "4 replicas": (4, 1), "2 workers": (1, 2)}
+CASES = {"2 replicas": (2, 1), "4 replicas": (4, 1), "2 workers": (1, 2)}
 
 
 def train(names: list[str], devices: int, into: Path) -> None:
@@ -82,6 +83,26 @@ def run(names: list[str], devices: int, workers: int) -> "list[dict[str, Trace]]
         return [pickle.loads(file.read_bytes()) for file in files]
 
 
+def differences(
+    names: list[str], cases: Iterable[str] = tuple(CASES), tell: Callable[[str], None] = lambda _: None
+) -> dict[str, dict[str, float]]:
+    """For each method the largest difference between each case and one device, and "between copies" of any case.
+
+    tell: is told what begins.
+    """
+    tell("one device")
+    (one,) = run(names, 1, 1)
+    found: dict[str, dict[str, float]] = {name: {} for name in names}
+    for case in cases:
+        tell(case)
+        several = run(names, *CASES[case])
+        for name, row in found.items():
+            row[case] = max(process[name].distance(one[name]) for process in several)
+            copies = [max(process[name].spread, process[name].distance(several[0][name])) for process in several]
+            row["between copies"] = max(row.pop("between copies", 0.0), *copies)
+    return found
+
+
 def main(
     names: Annotated[list[str] | None, typer.Argument(help="methods; all that are registered")] = None,
     devices: Annotated[int, typer.Option(hidden=True)] = 1,
@@ -96,30 +117,15 @@ def main(
     from kzoo.files import write_text
 
     names = names or [spec.name for spec in registry.methods()]
-    traces = {}
-    with Console(stderr=True).status("training") as status:
-        for case, (devices, workers) in CASES.items():
-            status.update(f"training {len(names)} methods: {case}")
-            traces[case] = run(names, devices, workers)
-    (one,) = traces.pop("one")
-    found = {
-        name: {
-            **{case: max(process[name].distance(one[name]) for process in several) for case, several in traces.items()},
-            "copies": max(
-                max(process[name].spread, process[name].distance(several[0][name]))
-                for several in traces.values()
-                for process in several
-            ),
-        }
-        for name in names
-    }
-    table = Table("method", *traces, "between copies")
+    with Console(stderr=True).status("") as status:
+        found = differences(names, tell=lambda case: status.update(f"training {len(names)} methods: {case}"))
+    columns = [*CASES, "between copies"]
+    table = Table("method", *columns)
     for name, row in found.items():
-        table.add_row(name, *(f"{value:.2g}" for value in row.values()))
+        table.add_row(name, *(f"{row[column]:.2g}" for column in columns))
     Console().print(table)
-    write_text(
-        RESULTS, json.dumps({"steps": STEPS, "precision": "float64", "methods": found, **origin()}, indent=1) + "\n"
-    )
+    kept = {"steps": STEPS, "precision": "float64", "methods": found, **origin()}
+    write_text(RESULTS, json.dumps(kept, indent=1) + "\n")
     if failed := [name for name, row in found.items() if not max(row.values()) <= TOLERANCE]:
         raise SystemExit(f"differ by more than {TOLERANCE:g}: {', '.join(failed)}")
 
