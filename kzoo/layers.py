@@ -21,6 +21,17 @@ _scope = threading.local()
 
 
 @contextmanager
+def _within(name: str, value: Any) -> Iterator[None]:
+    """What layers that are called in this context, by this thread, find in `_scope` under a name."""
+    before = getattr(_scope, name, None)
+    setattr(_scope, name, value)
+    try:
+        yield
+    finally:
+        setattr(_scope, name, before)
+
+
+@contextmanager
 def split_batch_statistics(groups: int) -> Iterator[None]:
     """Within this context batch normalisation cuts each replica's batch in `groups` equal parts, one after the other.
 
@@ -28,12 +39,8 @@ def split_batch_statistics(groups: int) -> Iterator[None]:
     averages take the mean over all parts of all replicas, so that all copies stay equal. Enter it where the model is
     called, inside `train_step`: it holds for the calling thread and is read while tracing.
     """
-    before = getattr(_scope, "groups", None)
-    _scope.groups = groups
-    try:
+    with _within("groups", groups):
         yield
-    finally:
-        _scope.groups = before
 
 
 @contextmanager
@@ -43,12 +50,8 @@ def dropout_keys(keys: tf.Tensor) -> Iterator[None]:
     `Method` enters it with the batch's "seed" for all that `minimise` computes. It holds for the calling thread and is
     read while tracing.
     """
-    before = getattr(_scope, "keys", None)
-    _scope.keys = keys
-    try:
+    with _within("keys", keys):
         yield
-    finally:
-        _scope.keys = before
 
 
 @keras.saving.register_keras_serializable(package="kzoo")

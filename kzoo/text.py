@@ -7,7 +7,7 @@ import numpy as np
 
 # the first entries of every vocabulary, so that a token's number says what it is
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-PAD = SPECIAL.index("[PAD]")
+PAD, UNK, CLS, SEP, MASK = range(len(SPECIAL))
 
 _WIDTH, _LINES = 52, 8  # of a caption, in letters
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from kzoo_text.options import SENTINELS
-from kzoo_text.tokens import CLS, SEP
 
 import kzoo
 from kzoo.random import example_seeds
+from kzoo.text import CLS, SEP
 
 WORDS = 5 + len(SENTINELS)  # the first number that is a word
 VOCABULARY = 200

@@ -4,12 +4,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from kzoo_text.tokens import CLS, SEP
 from kzoo_text.transformer import Attention, MeanOfVisible, Places
 
 import kzoo
 from kzoo.errors import RecipeError
 from kzoo.layers import Dropout, dropout_keys
+from kzoo.text import CLS, SEP
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ import pytest
 from kzoo_text import corpus, python_docs
 from kzoo_text.options import SENTINELS
 from kzoo_text.tokenizer import RESERVED, pieces, train_tokenizer
-from kzoo_text.tokens import CLS, SEP
 from tokenizers import Tokenizer
 
 import kzoo
 from kzoo import text
 from kzoo.cache import cache_dir
 from kzoo.errors import DataError
+from kzoo.text import CLS, SEP
 
 SENTENCES = "the cat sat on the mat. the dog sat on the cat! ten dogs and one catfish sat down; nobody sat on them.\n"
 

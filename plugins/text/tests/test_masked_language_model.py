@@ -8,13 +8,13 @@ import pytest
 import tensorflow as tf
 from kzoo_text.masked_language_model import MaskedLanguageModel, sentence_pairs
 from kzoo_text.options import MaskedLanguageModelOptions
-from kzoo_text.tokens import CLS, MASK, SEP, token_figures, unigram_figures
+from kzoo_text.tokens import token_figures, unigram_figures
 
 import kzoo
 from kzoo.data import text_source
 from kzoo.errors import DataError, OptionsError
 from kzoo.testing.tiny import tiny_text_backbone
-from kzoo.text import SPECIAL
+from kzoo.text import CLS, MASK, SEP, SPECIAL
 
 
 def pretext(raw, keys, **options):

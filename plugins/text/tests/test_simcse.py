@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from kzoo_text.simcse import uniformity
-from kzoo_text.tokens import CLS, SEP
 
 from kzoo.data import text_source
 from kzoo.errors import OptionsError
 from kzoo.layers import dropout_keys
 from kzoo.losses import l2_normalize
-from kzoo.text import SPECIAL
+from kzoo.text import CLS, SEP, SPECIAL
 
 
 @pytest.fixture(scope="module")

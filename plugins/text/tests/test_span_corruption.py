@@ -8,11 +8,10 @@ import pytest
 import tensorflow as tf
 from kzoo_text.options import SENTINELS, SpanCorruptionOptions
 from kzoo_text.span_corruption import SpanCorruption, noise, random_spans
-from kzoo_text.tokens import CLS, SEP
 
 from kzoo.data import text_source
 from kzoo.errors import DataError, OptionsError
-from kzoo.text import SPECIAL
+from kzoo.text import CLS, SEP, SPECIAL
 
 FIRST, WORDS = len(SPECIAL), len(SPECIAL) + len(SENTINELS)
 

@@ -13,13 +13,12 @@ from tokenizers import Tokenizer
 from kzoo.cache import cache_dir, prepare_once
 from kzoo.data import Source, text_source
 from kzoo.errors import DataError
-from kzoo.text import PAD, SPECIAL
+from kzoo.text import CLS, PAD, SEP
 from kzoo_text.options import PassageOptions
 from kzoo_text.tokenizer import pieces, train_tokenizer
 
 _FORMAT = 1  # of the cache; raised when what is written, or how it is made, changes
 _SHORTEST = 4  # what is left at the end of a document is a passage where it fills this part of one, a quarter
-_CLS, _SEP = SPECIAL.index("[CLS]"), SPECIAL.index("[SEP]")
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def passages(numbers: Sequence[int], words: Sequence[int], length: int) -> np.nd
             end -= 1
         end = end if end > start else start + room  # one word fills it all
         row = np.full(length, PAD, np.int32)
-        row[: end - start + 2] = [_CLS, *numbers[start:end], _SEP]
+        row[: end - start + 2] = [CLS, *numbers[start:end], SEP]
         rows.append(row)
         start = end
     return np.stack(rows) if rows else np.zeros((0, length), np.int32)

@@ -12,12 +12,9 @@ from kzoo.errors import DataError
 from kzoo.layers import LayerNormalization, gelu
 from kzoo.method import Batch, Logs, Method
 from kzoo.random import bernoulli, fold_in, integers, uniform
-from kzoo.text import PAD, SPECIAL
+from kzoo.text import CLS, MASK, PAD, SEP, SPECIAL
 from kzoo_text.options import MaskedLanguageModelOptions
 from kzoo_text.tokens import (
-    CLS,
-    MASK,
-    SEP,
     are_words,
     caption,
     chosen_first,

@@ -10,11 +10,9 @@ from kzoo.errors import DataError, OptionsError
 from kzoo.layers import Dropout, LayerNormalization
 from kzoo.method import Batch, Logs, Method
 from kzoo.random import fold_in, uniform
-from kzoo.text import PAD, SPECIAL
+from kzoo.text import CLS, PAD, SEP, SPECIAL
 from kzoo_text.options import SENTINELS, SpanCorruptionOptions
 from kzoo_text.tokens import (
-    CLS,
-    SEP,
     are_words,
     caption,
     chosen_first,

@@ -8,11 +8,10 @@ from collections.abc import Iterable
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from kzoo.text import SPECIAL
+from kzoo.text import SPECIAL, UNK
 from kzoo_text.options import SENTINELS
 
 RESERVED = (*SPECIAL, *SENTINELS)
-_UNKNOWN = "[UNK]"
 _ALPHABET = 4  # the characters may take this part of the vocabulary, at most: a quarter
 
 
@@ -53,7 +52,7 @@ def pieces(tokenizer: Tokenizer) -> tuple[str, ...]:
 
 
 def _tokenizer(numbers: dict[str, int]) -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece(numbers, unk_token=_UNKNOWN))
+    tokenizer = Tokenizer(models.WordPiece(numbers, unk_token=SPECIAL[UNK]))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return tokenizer

@@ -12,9 +12,7 @@ from kzoo.data import Source, evaluation_batches
 from kzoo.errors import OptionsError
 from kzoo.losses import full_precision
 from kzoo.method import Logs
-from kzoo.text import PAD, SPECIAL, joined, wrapped
-
-CLS, SEP, MASK = (SPECIAL.index(name) for name in ("[CLS]", "[SEP]", "[MASK]"))
+from kzoo.text import CLS, PAD, SEP, joined, wrapped
 
 _BATCH = 1024  # passages counted at once
 

@@ -7,12 +7,11 @@ import tensorflow as tf
 
 from kzoo.errors import RecipeError
 from kzoo.layers import Dropout, LayerNormalization, gelu
-from kzoo.text import PAD, SPECIAL
+from kzoo.text import PAD, SEP
 
 EPSILON = 1e-12  # of layer normalisation, BERT's
 HEAD = 64  # width of an attention head, in all of BERT's sizes
 _HIDDEN = -1e9  # a logit that no softmax sees
-_SEP = SPECIAL.index("[SEP]")
 
 
 def small_start() -> keras.initializers.Initializer:
@@ -40,7 +39,7 @@ class Places(keras.layers.Layer):
 
     def call(self, inputs: Any, tokens: Any) -> Any:
         positions, segments = (tf.cast(tf.convert_to_tensor(v), inputs.dtype) for v in (self.positions, self.segments))
-        ended = tf.cumsum(tf.cast(tokens == _SEP, tf.int32), axis=1, exclusive=True)
+        ended = tf.cumsum(tf.cast(tokens == SEP, tf.int32), axis=1, exclusive=True)
         second = (ended > 0) & (tokens != PAD)
         return inputs + positions + tf.where(second[..., None], segments[1], segments[0])
 
