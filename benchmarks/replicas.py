@@ -43,25 +43,13 @@ def train(names: list[str], devices: int, into: Path) -> None:
 
     strategy = machine.make_strategy("mirrored" if devices > 1 else "auto", devices if devices > 1 else None, BATCH)
 
-    import keras
-
-    from kzoo.testing.replicas import build_in_float64, trace
+    from kzoo.testing.replicas import train_under
     from kzoo.testing.subjects import MethodSubject
 
     traces = {}
     for name in names:
         setup = MethodSubject(registry.find_method(name)).setup
-        method = build_in_float64(setup.build, strategy, steps=STEPS)
-        figures: list[dict[str, float]] = []
-        keep = keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda batch, logs, figures=figures: figures.append(
-                {k: float(v) for k, v in logs.items()}
-            )
-        )
-        source = setup.source()
-        epoch = source.size // BATCH
-        method.fit(source, batch_size=BATCH, epochs=STEPS // epoch, verbose=0, callbacks=[keep])
-        traces[name] = trace(method, figures)
+        traces[name] = train_under(strategy, setup.build, setup.source(), batch_size=BATCH, steps=STEPS)
     into.write_bytes(pickle.dumps(traces))
 
 

@@ -74,6 +74,20 @@ def train_on_replicas(
     """
     source = images if isinstance(images, Source) else array_source("images", images)
     strategy = devices.make_strategy("mirrored" if count > 1 else "single", count, batch_size)
+    return train_under(strategy, build, source, batch_size=batch_size, steps=steps, optimizer=optimizer, seed=seed)
+
+
+def train_under(
+    strategy: tf.distribute.Strategy,
+    build: Callable[[], Method],
+    source: Source,
+    *,
+    batch_size: int,
+    steps: int = 10,
+    optimizer: Callable[[], object] | None = None,
+    seed: int = 0,
+) -> Trace:
+    """As `train_on_replicas`, under any strategy, such as that of several workers."""
     method = build_in_float64(build, strategy, optimizer, steps, seed)
     per_epoch = source.size // batch_size
     epochs, rest = divmod(steps, per_epoch)
