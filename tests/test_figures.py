@@ -200,7 +200,7 @@ def test_both_panels_show_the_same_sample(tmp_path, monkeypatch):
     assert one == two
     assert sum(one) == 20
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["many", "few"]
-    assert "20 images" in " ".join(text.get_text() for text in figure.texts)
+    assert "20 examples" in " ".join(text.get_text() for text in figure.texts)
 
 
 def test_only_as_many_classes_as_can_be_told_apart_get_a_colour():
