@@ -27,6 +27,7 @@ Batch = dict[str, tf.Tensor]
 
 _MID_GREY = 128.0
 _SHUFFLE_BYTES = 1 << 30  # records held in memory to shuffle them; a split up to this size is shuffled fully
+_as_written = tf.autograph.experimental.do_not_convert  # AutoGraph would rewrite all that is called, at 20 ms each
 _OPEN_FILES = 16  # read in turn where there are many: mixes sets that are too large for the buffer
 # Batches transformed at once. Each holds all its views, and the operations inside run in parallel too: not AUTOTUNE,
 # which takes one per core.
@@ -49,7 +50,7 @@ class Source:
     decode: a raw element to {"id": int64 scalar, 0 to size - 1, the same in every run; "image": uint8 [H, W, C];
         "label": int64 scalar, -1 = unlabelled}. Text has "tokens", int32 [T], and "vocabulary_size", int32 scalar, in
         place of the image, and may have more.
-    batched: whether `decode` also takes a batch of raw elements, and then returns a batch.
+    batched: whether `decode` also takes a batch of raw elements, and then returns a batch; it runs without AutoGraph.
     vocabulary: of text, what each token number stands for; it begins with `kzoo.text.SPECIAL`.
     length: of text, T, the tokens of every example, padded.
     """
@@ -110,20 +111,24 @@ def training_stream(
         raise StrategyError(f"no replicas {shard_index} to {shard_index + local_shards - 1} among {shard_count}")
     steps = source.size // batch_size
     share = batch_size // shard_count
-    transform = tf.autograph.experimental.do_not_convert(transform)  # AutoGraph would also rewrite what it calls
+    transform = _as_written(transform)
     first_epoch, first_step = divmod(start_step, steps)
 
+    @_as_written
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
         order = fold_in(example_seeds(seed, number, tf.zeros([1], tf.int64)), "order")[0]
         elements = source.examples(seed=order).enumerate().take(steps * batch_size)
         elements = elements.skip(tf.where(number == first_epoch, np.int64(first_step * batch_size), np.int64(0)))
         if local_shards < shard_count:
-            elements = elements.filter(lambda position, _: mine(position % batch_size // share))
-        return elements.map(lambda position, raw: (number, position, raw))
+            elements = elements.filter(mine)
+        return elements.map(_as_written(lambda position, raw: (number, position, raw)))
 
-    def mine(replica: tf.Tensor) -> tf.Tensor:
+    @_as_written
+    def mine(position: tf.Tensor, _: Any) -> tf.Tensor:
+        replica = position % batch_size // share
         return (replica >= shard_index) & (replica < shard_index + local_shards)
 
+    @_as_written
     def finish(number: tf.Tensor, position: tf.Tensor, batch: Any) -> Any:
         decoded = source.decode(batch) if source.batched else batch
         return transform(decoded, example_seeds(seed, number[0], position))
@@ -145,6 +150,7 @@ def evaluation_batches(source: Source, batch_size: int, size: int | None = None)
     size: if given, H = W = size; images of another size get their shorter side resized, then a central crop.
     """
 
+    @_as_written
     def finish(batch: Any) -> Batch:
         decoded = source.decode(batch) if source.batched else batch
         if source.modality == "text":

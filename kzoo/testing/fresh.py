@@ -3,13 +3,19 @@
 It is also where the replicas train, since the CPU can be cut in logical devices only before TensorFlow has used it.
 """
 
+import multiprocessing
 import os
 import pickle
-import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+# Importing TensorFlow takes longer than most jobs. A server that has done so and nothing else is forked for each.
+_SERVED = "forkserver" in multiprocessing.get_all_start_methods()
+_PROCESSES: Any = multiprocessing.get_context("forkserver" if _SERVED else "spawn")
+if _SERVED:
+    _PROCESSES.set_forkserver_preload(["kzoo.testing.work"])
 
 
 class FreshFailure(Exception):
@@ -17,7 +23,7 @@ class FreshFailure(Exception):
 
 
 class FreshProcess:
-    """A Python process at work on a folder.
+    """A Python process at work on a folder, which has imported TensorFlow and kzoo, and used neither.
 
     Args:
         folder: holds what the job needs. job: has `parts(folder)`, functions by name; goes there by pickle.
@@ -26,19 +32,14 @@ class FreshProcess:
     def __init__(self, folder: Path, job: Any):
         self.folder = folder
         (folder / "job.pickle").write_bytes(pickle.dumps(job))
-        with (folder / "said.txt").open("wb") as said:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", f"from {__name__} import main; main()", str(folder)],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TF_CPP_MIN_LOG_LEVEL": "3"},
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=subprocess.STDOUT,
-            )
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the server takes it over when it is started
+        self._process = _PROCESSES.Process(target=_work, args=(folder, dict(os.environ)), daemon=True)
+        self._process.start()
 
     def answer(self, part: str) -> Any:
         """What came of one part of the work; waits for it. Raises FreshFailure where it failed."""
-        code = self._process.wait()
-        if code:
+        self._process.join()
+        if code := self._process.exitcode:
             last = (self.folder / "said.txt").read_text(errors="replace").strip().splitlines()[-1:]
             raise FreshFailure(f"the fresh process ended with code {code}: {' '.join(last)}")
         answer = pickle.loads((self.folder / f"{part}.pickle").read_bytes())
@@ -49,12 +50,16 @@ class FreshProcess:
     def stop(self) -> None:
         """End it, if it still runs."""
         self._process.kill()
-        self._process.wait()
+        self._process.join()
 
 
-def main() -> None:
-    """Do all parts of the work in the folder that is named; each leaves its answer, or what was wrong, as a file."""
-    folder = Path(sys.argv[1])
+def _work(folder: Path, environment: Mapping[str, str]) -> None:
+    """Do all parts of the work in the folder; each leaves its answer, or what was wrong, as a file."""
+    os.environ.clear()
+    os.environ.update(environment)
+    with (folder / "said.txt").open("wb") as said:
+        os.dup2(said.fileno(), sys.stdout.fileno())
+        os.dup2(said.fileno(), sys.stderr.fileno())
     job = pickle.loads((folder / "job.pickle").read_bytes())
     for part, do in job.parts(folder).items():
         answer = pickle.dumps(_attempt(do))
