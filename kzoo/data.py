@@ -139,7 +139,7 @@ def training_stream(
             lambda number, position, raw: (number, position, source.decode(raw)), num_parallel_calls=tf.data.AUTOTUNE
         )
     stream = stream.batch(share, drop_remainder=True).map(finish, num_parallel_calls=_TRANSFORMS)
-    return _deterministic(stream.prefetch(2 * local_shards))
+    return deterministic(stream.prefetch(2 * local_shards))
 
 
 def evaluation_batches(source: Source, batch_size: int, size: int | None = None) -> tf.data.Dataset:
@@ -161,7 +161,7 @@ def evaluation_batches(source: Source, batch_size: int, size: int | None = None)
     elements = source.examples()
     if not source.batched:
         elements = elements.map(source.decode, num_parallel_calls=tf.data.AUTOTUNE)
-    return _deterministic(elements.batch(batch_size).map(finish, num_parallel_calls=_TRANSFORMS).prefetch(2))
+    return deterministic(elements.batch(batch_size).map(finish, num_parallel_calls=_TRANSFORMS).prefetch(2))
 
 
 def to_float(images: Any) -> tf.Tensor:
@@ -189,9 +189,15 @@ def resize_and_crop(images: tf.Tensor, size: int) -> tf.Tensor:
     return tf.ensure_shape(cropped, [*images.shape[:-3], size, size, images.shape[-1]])
 
 
-def _deterministic(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def deterministic(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The dataset in its own order, and not tuned while it runs.
+
+    The thread that tunes sleeps up to a minute at a time, and in TensorFlow 2.21 may sleep on when its iterator is
+    deleted, which waits for it: at the end of a run, or wherever Python's garbage collection finds the iterator.
+    """
     options = tf.data.Options()
     options.deterministic = True
+    options.autotune.enabled = False
     return dataset.with_options(options)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo import devices
-from kzoo.data import Source, array_source
+from kzoo.data import Source, array_source, deterministic
 from kzoo.method import Batch, Method
 
 
@@ -150,7 +150,7 @@ def train_on_batches(
         return joined.reshape(len(batches) * count, joined.shape[1] // count, *joined.shape[2:])
 
     data = tf.data.Dataset.from_tensor_slices({name: parts(name) for name in batches[0]}).repeat()
-    data = data.skip(start * count)
+    data = deterministic(data.skip(start * count))
     if count > 1:
         data = method.distribute_strategy.distribute_datasets_from_function(lambda context, data=data: data)
     log = _Log()
