@@ -93,9 +93,7 @@ def train_under(
     epochs, rest = divmod(steps, per_epoch)
     log = _Log()
     method.fit(
-        source,
-        batch_size=batch_size,
-        seed=seed,
+        method.stream(source, batch_size=batch_size, seed=seed),
         epochs=1 if rest else epochs,
         steps_per_epoch=steps if rest else per_epoch,
         verbose=0,
