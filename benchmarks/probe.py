@@ -1,7 +1,7 @@
 """What each method's representation is worth after a short training on the CPU, beside the untrained encoder.
 
 Every recipe of `recipes/<dataset>/` is trained for a fixed CPU time (of all cores together, training alone), then
-evaluated as `kzoo train` does: linear probe and nearest neighbours on held-out images, at the last epoch. The number
+evaluated as `kzoo train` does: linear probe and nearest neighbours on held-out examples, at the last epoch. The number
 of epochs follows from the time of the recipe's first steps, so that the schedule ends with the budget. Results are kept
 one by one in `results/probe.json`; a recipe whose result is there is not run again, unless named.
 
@@ -27,7 +27,7 @@ from kzoo.files import write_text
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "probe.json"
-DATASETS = ("fashion_mnist", "photos")
+DATASETS = ("fashion_mnist", "photos", "python_docs")
 TIMED_STEPS = 6  # of which the first, which is traced, is left out
 
 
@@ -61,7 +61,7 @@ def measure(name: str, minutes: float, console: Console) -> dict[str, Any]:
     return {
         "method": recipe.method.name,
         "backbone": recipe.backbone.name,
-        "train_images": report["trained"]["train_examples"],
+        "train_examples": report["trained"]["train_examples"],
         "steps": epochs * per_epoch,
         "epochs": round(epochs * per_epoch / steps, 2),
         "cpu_minutes_of_training": round(epochs * per_epoch * cost / 60, 2),
