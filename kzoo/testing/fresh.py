@@ -8,14 +8,28 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Mapping
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 # Importing TensorFlow takes longer than most jobs. A server that has done so and nothing else is forked for each.
 _SERVED = "forkserver" in multiprocessing.get_all_start_methods()
 _PROCESSES: Any = multiprocessing.get_context("forkserver" if _SERVED else "spawn")
-if _SERVED:
+
+
+def prepare() -> None:
+    """Start the server, if it does not run, so that it is ready once it is needed. Does not wait."""
+    if not _SERVED:
+        return
     _PROCESSES.set_forkserver_preload(["kzoo.testing.work"])
+    real, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)  # the server keeps it; TensorFlow chats while it is imported
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.dup2(real, 2)
+        os.close(real)
+        os.close(nowhere)
 
 
 class FreshFailure(Exception):
@@ -32,7 +46,6 @@ class FreshProcess:
     def __init__(self, folder: Path, job: Any):
         self.folder = folder
         (folder / "job.pickle").write_bytes(pickle.dumps(job))
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the server takes it over when it is started
         self._process = _PROCESSES.Process(target=_work, args=(folder, dict(os.environ)), daemon=True)
         self._process.start()
 

@@ -20,7 +20,7 @@ from kzoo.errors import ConformanceError, TrainingError
 from kzoo.layers import dropout_keys
 from kzoo.method import Batch, Logs, Method
 from kzoo.specs import BackboneSpec, MethodSpec
-from kzoo.testing.fresh import FreshFailure, FreshProcess
+from kzoo.testing.fresh import FreshFailure, FreshProcess, prepare
 from kzoo.testing.replicas import Trace, train_on_batches
 from kzoo.testing.setups import BATCH, BackboneSetup, MethodSetup
 from kzoo.testing.work import RESUMED, STEPS, Job, build_reference, run_reference
@@ -58,6 +58,7 @@ class Subject:
     fresh: FreshProcess
 
     def __init__(self) -> None:
+        prepare()
         self.results: dict[Callable, Any] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="kzoo-check-")
         self.folder = Path(self._folder.name)
