@@ -1,7 +1,7 @@
 """Proves that replicas and workers train like one device: every registered method, ten steps, in float64.
 
-Prints and keeps the largest difference of any step's loss and of any weight, in `results/replicas.json`. As one of the
-processes (`python benchmarks/replicas.py --into FILE --devices N NAME ...`, perhaps with TF_CONFIG) it trains the named
+Prints the largest difference of any step's loss and of any weight, and keeps them as they come in
+`results/replicas.json`; a method that is there is not trained again, unless named. As one of the processes (`python benchmarks/replicas.py --into FILE --devices N NAME ...`, perhaps with TF_CONFIG) it trains the named
 methods and leaves the traces.
 """
 
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).parent))
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).parent / "results" / "replicas.json"
 STEPS, BATCH = 10, 32
 TOLERANCE = 1e-5
+TOGETHER = 6  # methods trained by one process
 
 
 # name: how many logical devices a process has, how many processes
@@ -104,18 +105,27 @@ def main(
     from kzoo import registry
     from kzoo.files import write_text
 
-    names = names or [spec.name for spec in registry.methods()]
+    kept = _kept()
+    names = names or [spec.name for spec in registry.methods() if spec.name not in kept]
     with Console(stderr=True).status("") as status:
-        found = differences(names, tell=lambda case: status.update(f"training {len(names)} methods: {case}"))
+        for first in range(0, len(names), TOGETHER):
+            some = names[first : first + TOGETHER]
+            found = differences(some, tell=lambda case, some=some: status.update(f"{case}: {', '.join(some)}"))
+            kept = {**_kept(), **{name: {**row, **origin()} for name, row in found.items()}}
+            settings = {"steps": STEPS, "batch": BATCH, "precision": "float64"}
+            write_text(RESULTS, json.dumps({**settings, "methods": dict(sorted(kept.items()))}, indent=1) + "\n")
     columns = [*CASES, "between copies"]
     table = Table("method", *columns)
-    for name, row in found.items():
+    for name, row in kept.items():
         table.add_row(name, *(f"{row[column]:.2g}" for column in columns))
     Console().print(table)
-    kept = {"steps": STEPS, "precision": "float64", "methods": found, **origin()}
-    write_text(RESULTS, json.dumps(kept, indent=1) + "\n")
-    if failed := [name for name, row in found.items() if not max(row.values()) <= TOLERANCE]:
+    if failed := [name for name, row in kept.items() if not max(row[column] for column in columns) <= TOLERANCE]:
         raise SystemExit(f"differ by more than {TOLERANCE:g}: {', '.join(failed)}")
+
+
+def _kept() -> dict[str, dict[str, Any]]:
+    """What was found before, by method."""
+    return json.loads(RESULTS.read_text())["methods"] if RESULTS.exists() else {}
 
 
 if __name__ == "__main__":

@@ -111,8 +111,8 @@ class Train(Section):
         "auto", description="auto: multi_worker where TF_CONFIG is set, mirrored on several devices, else single"
     )
     devices: int | None = Field(None, ge=1, description="number of devices of this machine to use; none: all")
-    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
-        "float32", description="Keras dtype policy"
+    precision: Literal["float32", "float64", "mixed_float16", "mixed_bfloat16"] = Field(
+        "float32", description="Keras dtype policy; float64 is slow, and tells differences from rounding errors"
     )
     jit_compile: Literal["auto", True, False] = Field(
         "auto", description="compile with XLA; auto: on one accelerator only, never on the CPU, where it is slower"

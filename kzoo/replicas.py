@@ -29,7 +29,9 @@ def gather(x: tf.Tensor) -> tf.Tensor:
     devices = context.strategy.extended.worker_devices
     with tf.device(devices[_number(context) % len(devices)]):
         x = tf.identity(x)  # a worker with one device gathers only what says where it is
-    return context.all_gather(x, axis=0)
+    gathered = context.all_gather(x, axis=0)
+    gathered.set_shape(tf.TensorShape([None]).concatenate(x.shape[1:]))  # which is lost between workers
+    return gathered
 
 
 def total(values: Any) -> Any:

@@ -67,11 +67,11 @@ def test_no_cluster_at_all(monkeypatch):
 
 
 def test_two_workers_train_like_one_process():
-    """Projections gathered, a queue and shuffled statistics, two optimizers: what needs the other workers."""
+    """Maps gathered, a queue and shuffled statistics, two optimizers: what needs the other workers."""
     spec = importlib.util.spec_from_file_location("benchmark", ROOT / "benchmarks" / "replicas.py")
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
-    found = benchmark.differences(["simclr", "moco_v2", "gan"], ["2 workers"])
+    found = benchmark.differences(["deep_infomax", "moco_v2", "gan"], ["2 workers"])
     for name, row in found.items():
         assert row["2 workers"] <= 1e-5, name
         assert row["between copies"] == 0, name
@@ -95,7 +95,7 @@ def test_keras_still_needs_our_care():
 
 def test_launched_workers_equal_one_process_with_two_devices(tmp_path):
     recipe = ROOT / "recipes" / "quickstart.yaml"
-    short = ["--set", "train.epochs=2"]
+    short = ["--set", "train.epochs=2", "--set", "train.precision=float64"]
     done = subprocess.run(
         kzoo("launch", recipe, "--workers", 2, *SMALL, *short, "--run-dir", tmp_path / "workers"),
         capture_output=True,
@@ -108,7 +108,7 @@ def test_launched_workers_equal_one_process_with_two_devices(tmp_path):
         kzoo("train", recipe, *SMALL, *short, *devices_, "--run-dir", tmp_path / "devices"), capture_output=True
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert losses(tmp_path / "workers") == pytest.approx(losses(tmp_path / "devices"), rel=1e-5)
+    assert losses(tmp_path / "workers") == pytest.approx(losses(tmp_path / "devices"), rel=1e-10)
     record = json.loads((tmp_path / "workers" / "kzoo.json").read_text())
     assert record["status"] == "finished"
     assert (tmp_path / "workers" / "exports" / "quickstart" / "1" / "saved_model.pb").exists()
