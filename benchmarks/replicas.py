@@ -1,8 +1,9 @@
 """Proves that replicas and workers train like one device: every registered method, ten steps, in float64.
 
 Prints the largest difference of any step's loss and of any weight, and keeps them as they come in
-`results/replicas.json`; a method that is there is not trained again, unless named. As one of the processes (`python benchmarks/replicas.py --into FILE --devices N NAME ...`, perhaps with TF_CONFIG) it trains the named
-methods and leaves the traces.
+`results/replicas.json`; a method that is there is not trained again, unless named. As one of the processes
+(`python benchmarks/replicas.py --into FILE --devices N NAME ...`, perhaps with TF_CONFIG) it trains the named methods
+and leaves the traces.
 """
 
 import json
