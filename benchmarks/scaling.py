@@ -1,8 +1,10 @@
 """Checks the cost model of training over several workers, on one machine.
 
-Each worker gets one thread, as if it were one device. For 1, 2 and 4 workers and one global batch:
+Each worker gets one core, its input pipeline too, as if it were one device. For 1, 2 and 4 workers and one global
+batch:
 
     predicted = step of one worker alone on its part of the batch x workers per core (at least 1) + exchange
+                (with the arithmetic of synchronised batch normalisation where there are several: no fused kernel)
     exchange  = the step's bytes (gradients, gathered projections, batch statistics) at the measured rate of all-reduce,
                 + the measured time of an empty all-reduce for each exchange
     measured  = the step of all workers together
@@ -18,6 +20,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -40,6 +43,9 @@ REDUCED = 1_000_000  # floats in the all-reduce that measures the rate
 
 def work() -> None:
     """One worker: measure, and let the chief print."""
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(os.environ["KZOO_WORKER"]) % len(cores)]})
+
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -51,6 +57,8 @@ def work() -> None:
 
     import kzoo
 
+    if "KZOO_AS_ONE_OF" in os.environ:
+        _compute_as_one_of(int(os.environ["KZOO_AS_ONE_OF"]))
     with strategy.scope():
         keras.utils.set_random_seed(0)
         backbone = kzoo.build_backbone("small_resnet", (SIZE, SIZE, 3))
@@ -67,6 +75,21 @@ def work() -> None:
         found["reduce"], found["empty"] = (_all_reduce(tf, strategy, size) for size in (REDUCED, 1))
     if "TF_CONFIG" not in os.environ or json.loads(os.environ["TF_CONFIG"])["task"]["index"] == 0:
         print("FOUND " + json.dumps(found), flush=True)
+
+
+def _compute_as_one_of(workers: int) -> None:
+    """Let one worker normalise batches as it does among several, without asking the others."""
+    from kzoo.layers import BatchNormalization
+
+    others = SimpleNamespace(
+        replica_id_in_sync_group=0, num_replicas_in_sync=workers, all_reduce=lambda operation, value: value
+    )
+    fused = BatchNormalization._fused
+
+    def normalise(layer: Any, x: Any, mean: Any = None, variance: Any = None) -> Any:
+        return layer._synchronised(x, others) if mean is None else fused(layer, x, mean, variance)
+
+    BatchNormalization._fused = normalise
 
 
 class _Watch:
@@ -101,18 +124,20 @@ def _all_reduce(tf: Any, strategy: Any, size: int) -> float:
     return statistics.median(times[WARM_UP:])
 
 
-def _run(workers: int, batch: int) -> dict[str, Any]:
+def _run(workers: int, batch: int, as_one_of: int = 1) -> dict[str, Any]:
     environment = {**os.environ, "KZOO_BATCH": str(batch), "OMP_NUM_THREADS": "1"}
+    if as_one_of > 1:
+        environment["KZOO_AS_ONE_OF"] = str(as_one_of)
     configs = [{"TF_CONFIG": config} for config in local_cluster(workers)] if workers > 1 else [{}]
     running = [
         subprocess.Popen(
             [sys.executable, __file__, "--worker"],
-            env={**environment, **config},
+            env={**environment, **config, "KZOO_WORKER": str(number)},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        for config in configs
+        for number, config in enumerate(configs)
     ]
     said = [process.communicate()[0] for process in running]
     [line] = [line for text in said for line in text.splitlines() if line.startswith("FOUND ")]
@@ -134,7 +159,7 @@ def main(worker: Annotated[bool, typer.Option(hidden=True)] = False) -> None:
     console, cores = Console(highlight=False), len(os.sched_getaffinity(0))
     results: list[dict[str, Any]] = []
     for workers in WORKERS:
-        alone = _run(1, BATCH // workers)
+        alone = _run(1, BATCH // workers, workers)
         found = alone if workers == 1 else _run(workers, BATCH)
         compute = alone["step"] * max(1.0, workers / cores)
         exchange = 0.0
