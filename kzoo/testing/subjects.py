@@ -58,7 +58,6 @@ class Subject:
     fresh: FreshProcess
 
     def __init__(self) -> None:
-        prepare()
         self.results: dict[Callable, Any] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="kzoo-check-")
         self.folder = Path(self._folder.name)
@@ -190,6 +189,7 @@ class MethodSubject(Subject):
 
     @once
     def eager(self) -> EagerSteps:
+        prepare()  # the server imports TensorFlow while these steps are made
         keras.utils.set_random_seed(0)
         method = self.setup.build()
         method.compile(keras.optimizers.SGD(0.01), total_steps=STEPS)
@@ -269,6 +269,7 @@ class BackboneSubject(Subject):
 
     @once
     def model(self) -> keras.Model:
+        prepare()
         keras.utils.set_random_seed(0)
         model = self.setup.build(self.size, self.setup.examples.depth)
         if isinstance(model, keras.Model) and model.input_shape == (None, *self.inputs.shape[1:]):
