@@ -1,9 +1,10 @@
 """What each method's representation is worth after a short training on the CPU, beside the untrained encoder.
 
 Every recipe of `recipes/<dataset>/` is trained for a fixed CPU time (of all cores together, training alone), then
-evaluated as `kzoo train` does: linear probe and nearest neighbours on held-out examples, at the last epoch. The number
-of epochs follows from the time of the recipe's first steps, so that the schedule ends with the budget. Results are kept
-one by one in `results/probe.json`; a recipe whose result is there is not run again, unless named.
+evaluated as `kzoo train` does, at the last epoch: linear probe and nearest neighbours on held-out examples, of every
+feature that the recipe names, with up to 10,000 labelled examples to fit the probes on. The number of epochs follows
+from the time of the recipe's first steps, so that the schedule ends with the budget. Results are kept one by one in
+`results/probe.json`; a recipe whose result is there is not run again, unless named.
 
     python benchmarks/probe.py --minutes 5 [fashion_mnist/simclr ...]
 """
@@ -28,6 +29,7 @@ from kzoo.files import write_text
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "probe.json"
 DATASETS = ("fashion_mnist", "photos", "python_docs")
+MAX_TRAIN = 10_000  # labelled examples for the probes, where the dataset has as many
 TIMED_STEPS = 6  # of which the first, which is traced, is left out
 
 
@@ -42,7 +44,7 @@ def measure(name: str, minutes: float, console: Console) -> dict[str, Any]:
     affordable = max(1, int(60 * minutes / cost))
     epochs = max(1, affordable // steps)
     per_epoch = min(steps, affordable)
-    budget = [f"train.epochs={epochs}", f"train.steps_per_epoch={per_epoch}"]
+    budget = [f"train.epochs={epochs}", f"train.steps_per_epoch={per_epoch}", f"evaluate.max_train={MAX_TRAIN}"]
     if recipe.optimizer.warmup_epochs >= epochs:
         budget.append(f"optimizer.warmup_epochs={0.1 * epochs}")
     if recipe.optimizer.milestones:
@@ -69,6 +71,7 @@ def measure(name: str, minutes: float, console: Console) -> dict[str, Any]:
         "cpu_minutes_with_evaluation": round((time.process_time() - before) / 60, 2),
         "linear_probe": report["verdict"].get("linear_probe"),
         "knn": report["verdict"].get("knn"),
+        "other_features": {name: found["verdict"] for name, found in report["other_features"].items()},
         "pretext": report["pretext"],
         "collapsed": report["trained"]["embedding"]["collapsed"],
         **origin(),

@@ -9,15 +9,19 @@ from typing import Any
 
 
 def origin() -> dict[str, Any]:
-    """Date, commit ("-dirty" where files differ from it), and the machine: processor, cores allowed, memory in GiB."""
+    """Date, commit ("-dirty" where files other than results differ from it), and the machine: processor, cores allowed,
+    memory in GiB.
+    """
     return {"date": date.today().isoformat(), "commit": commit(), "machine": machine()}
 
 
 def commit() -> str:
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
-    )
-    return described.stdout.strip() or "unknown"
+    head, changed = _git("rev-parse", "--short", "HEAD"), _git("status", "--porcelain", "--", "..", ":!results")
+    return (head or "unknown") + ("-dirty" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
 
 
 def machine() -> dict[str, Any]:
