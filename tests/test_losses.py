@@ -73,18 +73,22 @@ def test_info_nce_of_equal_logits_is_log_of_queue_and_key(size, expected):
     assert float(losses.cross_entropy(logits, tf.zeros(2, tf.int32))) == pytest.approx(expected, abs=1e-3)
 
 
-@pytest.mark.parametrize(("cosine", "expected"), [(0.5, 4.75), (0.9, 0.32), (0.99, 0.099)])
-def test_info_nce_with_random_negatives(cosine, expected):
-    """T = 0.07, width 128, 65,536 random unit negatives, a key at a given cosine."""
+@pytest.mark.parametrize(
+    ("temperature", "expected"), [(0.07, (11.88, 4.75, 0.32, 0.099)), (0.2, (11.19, 8.69, 6.69, 6.24))]
+)
+def test_info_nce_with_random_negatives(temperature, expected):
+    """Width 128, 65,536 random unit negatives, and a key at a cosine of 0 (as an independent one has), 0.5, 0.9, 0.99."""
     rng = np.random.default_rng(0)
     unit = lambda *shape: (x := rng.normal(size=shape)) / np.linalg.norm(x, axis=-1, keepdims=True)  # noqa: E731
-    query = unit(32, 128)
-    away = unit(32, 128)
+    query, away, queue = unit(32, 128), unit(32, 128), tf.constant(unit(65536, 128), tf.float32)
     away -= (away * query).sum(1, keepdims=True) * query
-    key = cosine * query + math.sqrt(1 - cosine**2) * away / np.linalg.norm(away, axis=1, keepdims=True)
-    arrays = [tf.constant(x, tf.float32) for x in (query, key, unit(65536, 128))]
-    logits = losses.info_nce_logits(*arrays, 0.07)
-    assert float(losses.cross_entropy(logits, tf.zeros(32, tf.int32))) == pytest.approx(expected, rel=0.03)
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    for cosine, value in zip((0.0, 0.5, 0.9, 0.99), expected, strict=True):
+        key = cosine * query + math.sqrt(1 - cosine**2) * away
+        logits = losses.info_nce_logits(
+            tf.constant(query, tf.float32), tf.constant(key, tf.float32), queue, temperature
+        )
+        assert float(losses.cross_entropy(logits, tf.zeros(32, tf.int32))) == pytest.approx(value, rel=0.03), cosine
 
 
 def test_l2_normalize_has_a_finite_gradient_at_zero():
