@@ -77,7 +77,7 @@ def test_info_nce_of_equal_logits_is_log_of_queue_and_key(size, expected):
     ("temperature", "expected"), [(0.07, (11.88, 4.75, 0.32, 0.099)), (0.2, (11.19, 8.69, 6.69, 6.24))]
 )
 def test_info_nce_with_random_negatives(temperature, expected):
-    """Width 128, 65,536 random unit negatives, and a key at a cosine of 0 (as an independent one has), 0.5, 0.9, 0.99."""
+    """Width 128, 65,536 random unit negatives, a key at a cosine of 0 (as independent ones have), 0.5, 0.9, 0.99."""
     rng = np.random.default_rng(0)
     unit = lambda *shape: (x := rng.normal(size=shape)) / np.linalg.norm(x, axis=-1, keepdims=True)  # noqa: E731
     query, away, queue = unit(32, 128), unit(32, 128), tf.constant(unit(65536, 128), tf.float32)
