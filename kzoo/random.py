@@ -15,12 +15,14 @@ Drawing twice from the same key gives the same numbers. Derive one key for each 
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 Shape = Sequence[int | tf.Tensor]
+
+_CONSTANT = 1 << 12  # counters that a graph may hold as they are; more of them are counted out when it runs
 
 
 def _signed(value: int) -> np.int64:
@@ -40,6 +42,19 @@ def _shift(x: tf.Tensor, places: int) -> tf.Tensor:
     return tf.bitwise.bitwise_and(tf.bitwise.right_shift(x, np.int64(places)), np.int64((1 << (64 - places)) - 1))
 
 
+def _traced_once(function: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
+    """An elementwise function of int64 as one node: a pretext draws dozens of times, and tracing that takes seconds."""
+    traced = tf.function(function, input_signature=[tf.TensorSpec(None, tf.int64)], autograph=False)
+
+    def call(x: tf.Tensor) -> tf.Tensor:
+        result = traced(x)
+        result.set_shape(x.shape)
+        return result
+
+    return call
+
+
+@_traced_once
 def _mix(x: tf.Tensor) -> tf.Tensor:
     """SplitMix64's finaliser: a bijection of 64-bit integers in which each input bit flips half of the output bits."""
     x = tf.bitwise.bitwise_xor(x, _shift(x, 30)) * _FIRST
@@ -47,17 +62,29 @@ def _mix(x: tf.Tensor) -> tf.Tensor:
     return tf.bitwise.bitwise_xor(x, _shift(x, 31))
 
 
+def _counters(shape: Shape) -> np.ndarray | tf.Tensor:
+    """1, 2, 3, ... times `_GOLDEN`, int64 of this shape."""
+    if all(isinstance(size, int) for size in shape) and math.prod(shape) <= _CONSTANT:
+        return (np.arange(1, math.prod(shape) + 1) * _GOLDEN).reshape(shape)
+    sizes = tf.convert_to_tensor(list(shape), tf.int32)
+    return tf.reshape(tf.range(1, tf.cast(tf.reduce_prod(sizes), tf.int64) + 1), sizes) * _GOLDEN
+
+
 def _bits(seeds: tf.Tensor, shape: Shape) -> tf.Tensor:
     """64 random bits per element: int64 `[B, *shape]`."""
-    sizes = tf.convert_to_tensor(list(shape), tf.int32)
-    counters = tf.reshape(tf.range(1, tf.cast(tf.reduce_prod(sizes), tf.int64) + 1), sizes)
-    keys = tf.reshape(seeds, [-1, *[1] * len(shape)])
-    return _mix(keys + counters * _GOLDEN)
+    return _mix(tf.reshape(seeds, [-1, *[1] * len(shape)]) + _counters(shape))
 
 
-def _fraction(bits: tf.Tensor, lowest: int) -> tf.Tensor:
-    """24 of the bits, from bit `lowest` up, as a float32 multiple of 2^-24 in [0, 1): every one is exact."""
-    return tf.cast(tf.bitwise.bitwise_and(_shift(bits, lowest), np.int64(0xFF_FFFF)), tf.float32) * np.float32(2**-24)
+@_traced_once
+def _fraction(bits: tf.Tensor) -> tf.Tensor:
+    """The 24 upper bits as a float32 multiple of 2^-24 in [0, 1): every one is exact."""
+    return tf.cast(_shift(bits, 40), tf.float32) * np.float32(2**-24)
+
+
+@_traced_once
+def _other_fraction(bits: tf.Tensor) -> tf.Tensor:
+    """The same of the next 24 bits, which are independent."""
+    return tf.cast(tf.bitwise.bitwise_and(_shift(bits, 16), np.int64(0xFF_FFFF)), tf.float32) * np.float32(2**-24)
 
 
 def fold_in(seeds: tf.Tensor, tag: int | str | tf.Tensor) -> tf.Tensor:
@@ -84,7 +111,7 @@ def uniform(
     seeds: tf.Tensor, shape: Shape = (), minval: float | tf.Tensor = 0.0, maxval: float | tf.Tensor = 1.0
 ) -> tf.Tensor:
     """Float32 `[B, *shape]`, uniform in [minval, maxval). The bounds may be tensors that broadcast to the result."""
-    return minval + (maxval - minval) * _fraction(_bits(seeds, shape), 40)
+    return minval + (maxval - minval) * _fraction(_bits(seeds, shape))
 
 
 def normal(seeds: tf.Tensor, shape: Shape = ()) -> tf.Tensor:
@@ -93,8 +120,8 @@ def normal(seeds: tf.Tensor, shape: Shape = ()) -> tf.Tensor:
     The last bit may differ with the batch size: log and cos round differently in vector and in scalar instructions.
     """
     bits = _bits(seeds, shape)
-    radius = tf.sqrt(-2.0 * tf.math.log(1.0 - _fraction(bits, 40)))  # 1 - u lies in (0, 1]: the logarithm is finite
-    return radius * tf.cos(np.float32(2 * np.pi) * _fraction(bits, 16))
+    radius = tf.sqrt(-2.0 * tf.math.log(1.0 - _fraction(bits)))  # 1 - u lies in (0, 1]: the logarithm is finite
+    return radius * tf.cos(np.float32(2 * np.pi) * _other_fraction(bits))
 
 
 def bernoulli(seeds: tf.Tensor, p: float | tf.Tensor) -> tf.Tensor:

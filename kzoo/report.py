@@ -120,11 +120,9 @@ def pretext_examples(
 ) -> tuple[Batch, Batch, dict[str, np.ndarray]]:
     """The first examples of training as they are, what the pretext makes of them, and every picture in that."""
     count = min(count, source.size)
-
-    def both(batch: Batch, seeds: tf.Tensor) -> tuple[Batch, Batch]:
-        return batch, method.transform(batch, seeds)
-
-    raw, ready = next(iter(training_stream(source, both, batch_size=count, seed=seed)))
+    stream = training_stream(source, lambda batch, seeds: (batch, seeds), batch_size=count, seed=seed)
+    raw, seeds = next(iter(stream))
+    ready = method.transform(raw, seeds)  # of a few examples: tracing it takes longer than doing it
     shown: dict[str, np.ndarray] = {}
     for name, value in ready.items():
         if value.dtype.is_floating and value.shape.rank == 4:
