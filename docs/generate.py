@@ -36,6 +36,8 @@ PUBLIC = (
     "kzoo.testing",
 )
 
+PROBES = Path(__file__).parents[1] / "benchmarks" / "results" / "probe.json"
+
 
 def on_files(files: Any, config: Any) -> Any:
     """mkdocs' event: add the pages to those that lie in the folder."""
@@ -44,6 +46,53 @@ def on_files(files: Any, config: Any) -> Any:
     for name, text in pages().items():
         files.append(File.generated(config, name, content=text))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """mkdocs' event: put the tables of the probes where a page says `[probes: <dataset>]`."""
+    return re.sub(r"^\[probes: (\w+)\]$", lambda found: probes_table(found[1]), markdown, flags=re.MULTILINE)
+
+
+# A figure of the pretext on held-out examples, and what it is compared with: the first pair that a method has.
+TASKS = (
+    ("accuracy", "own", "unigram_accuracy"),
+    ("accuracy", "chance", "accuracy"),
+    ("ranking", "chance", "ranking"),
+    ("loss", "held_out", "marginal_loss"),
+    ("loss", "held_out", "prior_loss"),
+    ("reconstruction", "held_out", "variance"),
+    ("loss", "held_out", "variance"),
+    ("loss", "chance", "loss"),
+)
+
+
+def probes_table(dataset: str) -> str:
+    """What `benchmarks/probe.py` found for the recipes of a dataset."""
+    rows = []
+    for name, result in json.loads(PROBES.read_text("utf-8")).items():
+        if name.startswith(f"{dataset}/"):
+            verdicts = [_beside(result[probe]) for probe in ("linear_probe", "knn")]
+            rows.append((f"`{result['method']}`", f"`{result['backbone']}`", *verdicts, _task(result["pretext"])))
+    return _table(("method", "backbone", "linear probe, %", "kNN, %", "its own task, beside no learning"), rows)
+
+
+def _beside(verdict: dict[str, Any] | None) -> str:
+    """Trained / untrained, in percent; bold where the difference is beyond noise."""
+    if verdict is None:
+        return ""
+    trained = f"{100 * verdict['trained']:.1f}"
+    better = verdict["says"] == "better than untrained"
+    return f"{f'**{trained}**' if better else trained} / {100 * verdict['untrained']:.1f}"
+
+
+def _task(pretext: dict[str, dict[str, float]]) -> str:
+    for figure, where, other in TASKS:
+        if figure in pretext["held_out"] and other in pretext[where]:
+            reached, without = pretext["held_out"][figure], pretext[where][other]
+            share = figure in ("accuracy", "ranking")
+            told = (f"{100 * value:.1f} %" if share else f"{value:.3g}" for value in (reached, without))
+            return f"{figure} {' / '.join(told)}"
+    return ""
 
 
 def pages() -> dict[str, str]:

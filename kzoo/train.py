@@ -18,6 +18,7 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from kzoo import checkpoint, devices, optimizers, workers
 from kzoo.checkpoint import Checkpoint
@@ -31,6 +32,7 @@ from kzoo.report import evaluate_run, export_run, picture_training, pretext_figu
 from kzoo.runs import Run, build_method, open_sources, plugin_versions, versions
 
 _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
+_BAR = 12  # characters of the progress bar
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -377,11 +379,11 @@ class _ProgressBar(keras.callbacks.Callback):
         self.epochs, self.steps, self.batch_size, self.start = epochs, steps, batch_size, start
         self.bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=_BAR),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
             TextColumn("left"),
+            TextColumn("{task.fields[figures]}"),
             console=console,
         )
 
@@ -391,12 +393,17 @@ class _ProgressBar(keras.callbacks.Callback):
             self.task = self.bar.add_task("", total=total, completed=self.start, figures="")
             self.bar.start()
         self.began, self.done = time.monotonic(), 0
-        self.bar.update(self.task, description=f"epoch {epoch + 1}/{self.epochs}")
+        title, counted = f"epoch {epoch + 1}/{self.epochs}", f"{self.epochs * self.steps}"
+        self.bar.update(self.task, description=title)
+        taken = len(title) + _BAR + 2 * len(counted) + len("/ 0:00:00 left") + 4
+        self.room = max(0, self.bar.console.width - taken)  # else every column would be cut
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.done += 1
         pace = self.done * self.batch_size / (time.monotonic() - self.began)
-        self.bar.update(self.task, advance=1, figures=f"{_figures(logs)}  {pace:,.0f} examples/s")
+        figures = Text(f"{pace:,.0f} examples/s  {_figures(logs)}")
+        figures.truncate(self.room, overflow="ellipsis")
+        self.bar.update(self.task, advance=1, figures=figures.plain)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         pace = logs["images_per_second"]
