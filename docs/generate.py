@@ -55,6 +55,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 # A figure of the pretext on held-out examples, and what it is compared with: the first pair that a method has.
 TASKS = (
+    ("word_accuracy", "own", "unigram_accuracy"),
     ("accuracy", "own", "unigram_accuracy"),
     ("accuracy", "chance", "accuracy"),
     ("ranking", "chance", "ranking"),
@@ -89,9 +90,9 @@ def _task(pretext: dict[str, dict[str, float]]) -> str:
     for figure, where, other in TASKS:
         if figure in pretext["held_out"] and other in pretext[where]:
             reached, without = pretext["held_out"][figure], pretext[where][other]
-            share = figure in ("accuracy", "ranking")
+            share = figure.endswith(("accuracy", "ranking"))
             told = (f"{100 * value:.1f} %" if share else f"{value:.3g}" for value in (reached, without))
-            return f"{figure} {' / '.join(told)}"
+            return " ".join((figure.replace("_", " "), " / ".join(told)))
     return ""
 
 
