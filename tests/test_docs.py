@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import json
 import re
 import shlex
 import sys
@@ -80,6 +81,15 @@ def test_the_page_of_hooks_has_every_hook_and_every_field(generate):
         told = dict(re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", section, re.MULTILINE))
         assert list(told) == [field.name for field in fields(record)]
         assert all(told.values())
+
+
+def test_the_page_of_results_has_a_row_for_every_probe(generate):
+    found = json.loads(generate.PROBES.read_text())
+    page = generate.on_page_markdown((ROOT / "docs/results.md").read_text(), page=None)
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    assert [row[0].strip("| `") for row in rows] == [result["method"] for result in found.values()]
+    assert all("/" in row[2] for row in rows)
+    assert "[probes" not in page
 
 
 def test_the_public_names_are_there_and_those_of_kzoo_are_all_of_them(generate):

@@ -20,7 +20,9 @@ ROOT = Path(__file__).parents[1]
 SMALL = [
     *("--set", "data.options.limit=128", "--set", "backbone.name=convnet4", "--set", "train.batch_size=64"),
     *("--set", "method.options.projector=[16,8]", "--set", "evaluate.knn=null", "--set", "evaluate.linear=null"),
+    *("--set", "evaluate.low_shot=null", "--set", "export.formats=[]"),
 ]
+EXPORTED = ("--set", "export.formats=[saved_model]")
 pytestmark = pytest.mark.xdist_group("workers")  # each test has several processes already
 
 
@@ -97,7 +99,7 @@ def test_launched_workers_equal_one_process_with_two_devices(tmp_path):
     recipe = ROOT / "recipes" / "quickstart.yaml"
     short = ["--set", "train.epochs=2", "--set", "train.precision=float64"]
     done = subprocess.run(
-        kzoo("launch", recipe, "--workers", 2, *SMALL, *short, "--run-dir", tmp_path / "workers"),
+        kzoo("launch", recipe, "--workers", 2, *SMALL, *EXPORTED, *short, "--run-dir", tmp_path / "workers"),
         capture_output=True,
         text=True,
     )
