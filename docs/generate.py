@@ -63,7 +63,7 @@ TASKS = (
     ("loss", "held_out", "prior_loss"),
     ("reconstruction", "held_out", "variance"),
     ("loss", "held_out", "variance"),
-    ("loss", "chance", "loss"),
+    ("information", "chance", "information"),
 )
 
 
@@ -91,8 +91,10 @@ def _task(pretext: dict[str, dict[str, float]]) -> str:
         if figure in pretext["held_out"] and other in pretext[where]:
             reached, without = pretext["held_out"][figure], pretext[where][other]
             share = figure.endswith(("accuracy", "ranking"))
-            told = (f"{100 * value:.1f} %" if share else f"{value:.3g}" for value in (reached, without))
+            told = [f"{100 * value:.1f} %" if share else f"{value:.3g}" for value in (reached, without)]
             return " ".join((figure.replace("_", " "), " / ".join(told)))
+    if "accuracy" in pretext["held_out"]:  # of SimCLR and its like, where chance is the batch's matter
+        return f"accuracy {100 * pretext['held_out']['accuracy']:.1f} %"
     return ""
 
 
