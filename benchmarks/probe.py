@@ -33,18 +33,18 @@ MAX_TRAIN = 10_000  # labelled examples for the probes, where the dataset has as
 TIMED_STEPS = 6  # of which the first, which is traced, is left out
 
 
-def measure(name: str, minutes: float, console: Console) -> dict[str, Any]:
+def measure(name: str, overrides: list[str], minutes: float, console: Console) -> dict[str, Any]:
     """Train one recipe for some CPU minutes; returns what its evaluation says."""
     from kzoo.recipe import load
     from kzoo.train import train
 
     path = ROOT / "recipes" / f"{name}.yaml"
-    recipe = load(path)
+    recipe = load(path, overrides)
     cost, steps = _seconds_per_step(recipe)
     affordable = max(1, int(60 * minutes / cost))
     epochs = max(1, affordable // steps)
     per_epoch = min(steps, affordable)
-    budget = [f"train.epochs={epochs}", f"train.steps_per_epoch={per_epoch}", f"evaluate.max_train={MAX_TRAIN}"]
+    budget = [*overrides, f"train.epochs={epochs}", f"train.steps_per_epoch={per_epoch}", f"evaluate.max_train={MAX_TRAIN}"]
     if recipe.optimizer.warmup_epochs >= epochs:
         budget.append(f"optimizer.warmup_epochs={0.1 * epochs}")
     if recipe.optimizer.milestones:
@@ -62,6 +62,7 @@ def measure(name: str, minutes: float, console: Console) -> dict[str, Any]:
         shutil.rmtree(folder)
     return {
         "method": recipe.method.name,
+        "overrides": overrides,
         "backbone": recipe.backbone.name,
         "train_examples": report["trained"]["train_examples"],
         "steps": epochs * per_epoch,
@@ -103,6 +104,7 @@ def _within(recipe: Any, epochs: int) -> list[int]:
 def main(
     names: Annotated[list[str] | None, typer.Argument(help="e.g. fashion_mnist/simclr; all that are missing")] = None,
     minutes: Annotated[float, typer.Option(help="CPU minutes of training for each")] = 5.0,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="in the named recipes; kept beside them")] = None,
 ) -> None:
     console = Console(highlight=False)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
@@ -111,7 +113,8 @@ def main(
     )
     for name in names or [name for name in every if name not in results]:
         console.rule(name)
-        results[name] = {"budget_cpu_minutes": minutes, **measure(name, minutes, console)}
+        found = measure(name, overrides or [], minutes, console)
+        results[" ".join((name, *(overrides or [])))] = {"budget_cpu_minutes": minutes, **found}
         write_text(RESULTS, json.dumps(dict(sorted(results.items())), indent=1) + "\n")
     table = Table("recipe", "steps", "CPU min", "linear probe", "untrained", "says")
     for name, found in results.items():

@@ -73,7 +73,8 @@ def probes_table(dataset: str) -> str:
     for name, result in json.loads(PROBES.read_text("utf-8")).items():
         if name.startswith(f"{dataset}/"):
             verdicts = [_beside(result[probe]) for probe in ("linear_probe", "knn")]
-            rows.append((f"`{result['method']}`", f"`{result['backbone']}`", *verdicts, _task(result["pretext"])))
+            method = ", ".join(f"`{part}`" for part in (result["method"], *result.get("overrides", [])))
+            rows.append((method, f"`{result['backbone']}`", *verdicts, _task(result["pretext"])))
     return _table(("method", "backbone", "linear probe, %", "kNN, %", "its own task, beside no learning"), rows)
 
 
