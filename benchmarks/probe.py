@@ -44,7 +44,12 @@ def measure(name: str, overrides: list[str], minutes: float, console: Console) -
     affordable = max(1, int(60 * minutes / cost))
     epochs = max(1, affordable // steps)
     per_epoch = min(steps, affordable)
-    budget = [*overrides, f"train.epochs={epochs}", f"train.steps_per_epoch={per_epoch}", f"evaluate.max_train={MAX_TRAIN}"]
+    budget = [
+        *overrides,
+        f"train.epochs={epochs}",
+        f"train.steps_per_epoch={per_epoch}",
+        f"evaluate.max_train={MAX_TRAIN}",
+    ]
     if recipe.optimizer.warmup_epochs >= epochs:
         budget.append(f"optimizer.warmup_epochs={0.1 * epochs}")
     if recipe.optimizer.milestones:
