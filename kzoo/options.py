@@ -26,6 +26,10 @@ class ImageOptions(Options):
         None, ge=8, description="side of the views in pixels; none: the size of the dataset's images"
     )
 
+    def image_channels(self) -> tuple[int, ...] | None:
+        """Numbers of image channels that can be learnt from under these options; none: those of the method's record."""
+        return None
+
 
 class TFDSOptions(Options):
     """Options of every dataset named `tfds:<builder>`."""

@@ -529,12 +529,12 @@ def _check_plugins(document: _Document) -> dict[str, dict[str, Any]]:
             document.problem((*section.split("."), "name"), message)
     if backbone:
         _check_features(document, backbone, method)
-    if method and data and data.image_shape and method.channels and data.image_shape[2] not in method.channels:
-        wanted = " or ".join(map(str, method.channels))
-        document.problem(
-            ("data", "name"),
-            f"'{data.name}' has {data.image_shape[2]} channel(s); method '{method.name}' needs {wanted}",
-        )
+    if method and data and data.image_shape and "method" in options:
+        allowed = registry.image_channels(method, registry.validate_options(method, options["method"]))
+        if allowed and data.image_shape[2] not in allowed:
+            wanted = " or ".join(map(str, allowed))
+            message = f"'{data.name}' has {data.image_shape[2]} channel(s); method '{method.name}' needs {wanted}"
+            document.problem(("data", "name"), message)
     if backbone:
         _check_size(document, backbone, data, options)
     return options

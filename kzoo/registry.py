@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from kzoo.errors import OptionsError, PluginError
-from kzoo.options import FolderOptions, Options, TFDSOptions
+from kzoo.options import FolderOptions, ImageOptions, Options, TFDSOptions
 from kzoo.plugins import Kind, PluginRecord, Provided, describe, load_plugins
 from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, Spec
 
@@ -190,7 +190,19 @@ def build_method(name: str, /, backbone: "keras.Model", *, examples: int | None 
     """
     spec = find_method(name)
     checked = validate_options(spec, options)
+    allowed = image_channels(spec, checked)
+    if allowed and backbone.input_shape[-1] not in allowed:
+        wanted = " or ".join(map(str, allowed))
+        raise OptionsError(
+            [f"{name}: needs images of {wanted} channel(s); the backbone takes {backbone.input_shape[-1]}"]
+        )
     return resolve(spec)(backbone, checked, examples=examples, name=spec.name.replace("/", "_"))
+
+
+def image_channels(spec: MethodSpec, options: Options) -> tuple[int, ...]:
+    """Numbers of image channels that a method can learn from under its options; () means any."""
+    own = options.image_channels() if isinstance(options, ImageOptions) else None
+    return spec.channels if own is None else own
 
 
 def build_backbone(name: str, /, input_shape: tuple[int | None, ...], **options: Any) -> "keras.Model":

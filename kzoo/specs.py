@@ -21,7 +21,8 @@ class MethodSpec:
     modality: "image", "text", "video" or "stereo"; datasets and backbones of another are refused.
     requires: outputs the backbone must offer, e.g. ("embedding",) or ("map",).
     offers: outputs that its encoder has beside the backbone's, for a recipe's `evaluate.features`.
-    channels: numbers of image channels it can learn from; () means any.
+    channels: numbers of image channels it can learn from; () means any. Where some options change that, they say so
+        (`ImageOptions.image_channels`), and this is for the default ones.
     any_size: it shows the backbone parts of images and downstream uses whole ones: the backbone must take any size.
     check_options: options that make it small enough for the conformance suite (`kzoo check`).
     check_backbone: name of the backbone that suite uses; none: a tiny convnet that offers maps and tokens.

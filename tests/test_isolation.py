@@ -132,7 +132,9 @@ def test_a_recipe_that_names_a_broken_one_exits_with_3_and_its_traceback_with_de
 def test_a_recipe_that_names_none_of_them_trains(environment, tmp_path):
     environment["KZOO_PLUGINS"] += ",backbones,samples,contrastive"
     (tmp_path / "r.yaml").write_text(
-        RECIPE.format(method="simclr, options: {size: 16, projector: [16]}")
+        RECIPE.format(method="simclr, options: {size: 16, projector: [16]}").replace(
+            "digits", "digits, options: {limit: 60}"
+        )
         + "train: {epochs: 1, batch_size: 16, steps_per_epoch: 2}\nevaluate: {knn: null, linear: null}\n"
         "export: {formats: []}\n"
     )

@@ -24,7 +24,7 @@ def test_a_recipe_is_sound(path):
 
 
 def test_every_image_method_has_a_recipe_for_each_small_dataset():
-    """Colour alone is not enough for some: they have none for grey images."""
+    """Those that learn from colours alone have none for grey images."""
     for dataset, channels in (("photos", 3), ("fashion_mnist", 1)):
         trained = {load(path).method.name for path in (ROOT / "recipes" / dataset).glob("*.yaml")}
         wanted = {
@@ -32,4 +32,4 @@ def test_every_image_method_has_a_recipe_for_each_small_dataset():
             for spec in registry.methods()
             if spec.modality == "image" and channels in (spec.channels or (channels,))
         }
-        assert wanted == trained
+        assert wanted <= trained  # with other options, some do without colours

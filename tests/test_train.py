@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 import subprocess
 import sys
 from io import StringIO
@@ -111,9 +110,8 @@ def test_the_pretext_is_asked_about_held_out_examples(finished):
 
 
 def test_the_same_recipe_gives_the_same_weights_and_resuming_too(finished, tmp_path):
-    """Trained in one go; trained again; trained for one epoch of the same schedule, killed, and resumed."""
+    """Trained in one go; trained again for one epoch of the same schedule, killed, and resumed."""
     folder, _ = finished
-    run(tmp_path / "again", *TRAIN_ONLY)
 
     class Killed(Exception):
         pass
@@ -134,9 +132,8 @@ def test_the_same_recipe_gives_the_same_weights_and_resuming_too(finished, tmp_p
     with pytest.raises(EvaluationError, match=r"no trained backbone; finish it with `kzoo train --resume`"):
         evaluate_run(tmp_path / "killed", Console(file=StringIO()))
     run(tmp_path / "killed", *TRAIN_ONLY, resume=True)
-    for other in ("again", "killed"):
-        assert weights(tmp_path / other) == weights(folder)
-        assert len(list(csv.DictReader((tmp_path / other / "logs" / "metrics.csv").open()))) == 2
+    assert weights(tmp_path / "killed") == weights(folder)
+    assert len(list(csv.DictReader((tmp_path / "killed" / "logs" / "metrics.csv").open()))) == 2
 
 
 def weights(folder):
@@ -184,11 +181,3 @@ def test_two_devices_end_to_end(tmp_path):
     assert "2 x CPU (MirroredStrategy)" in done.stdout
     assert "32 = 2 x 16" in done.stdout
     assert "linear probe" in done.stdout
-
-
-def test_the_snippet_of_the_readme_runs(tmp_path, monkeypatch):
-    snippet = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
-    assert 'kzoo.open_dataset("digits")' in snippet
-    monkeypatch.chdir(tmp_path)
-    exec(snippet.replace('open_dataset("digits")', 'open_dataset("digits", limit=100)').replace("256", "50"), {})
-    assert (tmp_path / "simclr.keras").stat().st_size > 0

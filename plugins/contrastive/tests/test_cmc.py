@@ -10,7 +10,8 @@ from kzoo_contrastive.cmc import lab_view
 
 import kzoo
 from kzoo.color import rgb_to_lab
-from kzoo.errors import OptionsError
+from kzoo.errors import OptionsError, RecipeError
+from kzoo.recipe import load
 from kzoo.testing.tiny import tiny_backbone
 
 EXAMPLES, BATCH = 24, 8
@@ -21,10 +22,16 @@ def images(count=EXAMPLES):
     return coarse.astype("uint8").repeat(4, 1).repeat(4, 2)
 
 
-def build(**options):
+def _grating(period):
+    """Lab images whose lightness is a cosine along x, of amplitude 25 around 50."""
+    wave = 50 + 25 * np.cos(2 * np.pi * np.arange(24) / period)
+    return tf.constant(np.broadcast_to(np.stack([wave, 0 * wave, 0 * wave], axis=-1), (1, 16, 24, 3)).astype("float32"))
+
+
+def build(channels=3, **options):
     keras.utils.set_random_seed(0)
     settings = {"projector": (16,), "noise": 12, **options}
-    method = kzoo.build_method("cmc", tiny_backbone((16, 16, 3)), examples=EXAMPLES, **settings)
+    method = kzoo.build_method("cmc", tiny_backbone((16, 16, channels)), examples=EXAMPLES, **settings)
     method.compile(keras.optimizers.SGD(0.05))
     return method
 
@@ -64,6 +71,18 @@ class TestViews:
             view = lab_view(lab, name).numpy()
             both = lab_view(lab, "ab").numpy()[..., 1] if name == "b" else lab.numpy()[..., channel] / 100
             np.testing.assert_allclose(view, np.repeat(both[..., None], 3, axis=-1), atol=1e-6)
+
+    def test_low_and_high_frequencies_add_up_to_the_lightness(self):
+        lab = rgb_to_lab(tf.constant(images(2) / np.float32(255)))
+        low, high = (lab_view(lab, view, 2.0, 1).numpy() for view in ("low", "high"))
+        np.testing.assert_allclose(low + 2 * high - 1, lab_view(lab, "l", channels=1).numpy(), atol=1e-5)
+        wave = lab_view(_grating(period=4), "low", 1.0, 1).numpy()[:, :, 4:-4]
+        assert np.ptp(wave) == pytest.approx(0.5 * np.exp(-0.5 * (2 * np.pi / 4) ** 2), rel=0.02)  # of the Gaussian
+
+    def test_a_flat_image_has_no_high_frequencies_to_its_very_rim(self):
+        flat = rgb_to_lab(tf.fill([1, 9, 12, 3], 0.7))
+        np.testing.assert_allclose(lab_view(flat, "high", 1.5, 1), 0.5, atol=1e-6)
+        np.testing.assert_allclose(lab_view(flat, "low", 1.5, 3), lab_view(flat, "l"), atol=1e-6)
 
     def test_share_crop_and_flip(self, method):
         """An image whose colours follow from its lightness has views that follow from each other, pixel by pixel."""
@@ -188,3 +207,27 @@ class TestOptions:
         history = method.fit(images(), batch_size=BATCH, epochs=20, verbose=0).history
         assert history["accuracy"][-1] > 2.5 / 13  # of 13 entries that are compared
         assert history["loss"][-1] < history["loss"][0]
+
+
+class TestGrey:
+    def test_coarse_and_fine_find_each_other(self):
+        method = build(1, views=("low", "high"), temperature=0.2, momentum=0.0, view={"scale": (0.8, 1.0), "flip": 0.0})
+        method.compile(keras.optimizers.Adam(3e-3))
+        history = method.fit(images()[..., :1], batch_size=BATCH, epochs=20, verbose=0).history
+        assert history["accuracy"][-1] > 2.5 / 13  # of 13 entries that are compared
+        grey = images(3)[..., :1] / np.float32(255)
+        lab = rgb_to_lab(tf.repeat(grey, 3, axis=-1))
+        found = method.encoder(grey)["embedding"]
+        parts = [e(lab_view(lab, v, 1.0, 1)) for v, e in zip(("low", "high"), method.encoders, strict=True)]
+        np.testing.assert_allclose(found, np.concatenate([p["embedding"] for p in parts], axis=-1), atol=1e-5)
+
+    def test_is_refused_where_a_view_is_of_colours(self, tmp_path):
+        with pytest.raises(OptionsError, match=r"^cmc: needs images of 3 channel\(s\); the backbone takes 1$"):
+            build(1, views=("l", "a"))
+        recipe = tmp_path / "grey.yaml"
+        text = "name: grey\ndata: {name: fashion_mnist}\nbackbone: {name: small_resnet}\nmethod: {name: cmc}\n"
+        recipe.write_text(text)
+        with pytest.raises(RecipeError, match=r"'fashion_mnist' has 1 channel.*'cmc' needs 3"):
+            load(recipe)
+        recipe.write_text(text.replace("{name: cmc}", "{name: cmc, options: {views: [low, high]}}"))
+        assert load(recipe).method.options["views"] == ["low", "high"]

@@ -197,7 +197,7 @@ def test_colouring_keeps_the_lightness(method):
 
 
 def test_grey_images_are_refused(tmp_path):
-    with pytest.raises(OptionsError, match="learns from colour images"):
+    with pytest.raises(OptionsError, match="colorization: needs images of 3 channel"):
         kzoo.build_method("colorization", kzoo.build_backbone("convnet4", input_shape=(16, 16, 1)))
     recipe = tmp_path / "grey.yaml"
     recipe.write_text(

@@ -20,33 +20,54 @@ from kzoo_contrastive.options import CMCOptions
 _MEANS, _WIDTHS = (50.0, 6.025, -6.6895), (50.0, 92.208, 101.1675)
 
 
-def lab_view(lab: tf.Tensor, channels: str) -> tf.Tensor:
-    """One or two channels of Lab images, scaled to [0, 1], as three: "l" as (l, l, l), "ab" as (a, b, 0)."""
+def lab_view(lab: tf.Tensor, view: str, sigma: float = 1.0, channels: int = 3) -> tf.Tensor:
+    """A view of Lab images `[B, h, w, 3]`, scaled to [0, 1]: `[B, h, w, channels]`.
+
+    "l", "a" and "b" come as (l, l, l), or once for one channel; "ab" as (a, b, 0). "low" is the lightness under a
+    Gaussian blur of `sigma` pixels, "high" what that takes away.
+    """
     scaled = ((lab - tf.constant(_MEANS, lab.dtype)) / tf.constant(_WIDTHS, lab.dtype) + 1.0) / 2.0
-    picked = [scaled[..., "lab".index(channel)] for channel in channels]
-    return tf.stack(3 * picked if len(picked) == 1 else [*picked, tf.zeros_like(picked[0])], axis=-1)
+    if view == "ab":
+        return tf.concat([scaled[..., 1:], tf.zeros_like(scaled[..., :1])], axis=-1)
+    if view in ("low", "high"):
+        lightness = scaled[..., :1]
+        low = _blurred(lightness, sigma)
+        one = low if view == "low" else (lightness - low + 1.0) / 2.0
+    else:
+        one = scaled[..., "lab".index(view), None]
+    return tf.repeat(one, channels, axis=-1)
+
+
+def _blurred(images: tf.Tensor, sigma: float) -> tf.Tensor:
+    """Gaussian blur of images `[B, h, w, C]`; at the rim, the mean over what lies inside."""
+    for axis in (1, 2):
+        place = np.arange(images.shape[axis])
+        weights = np.exp(-0.5 * ((place[:, None] - place) / sigma) ** 2)
+        weights = tf.constant(weights / weights.sum(axis=1, keepdims=True), images.dtype)
+        images = tf.einsum("yY,bYxc->byxc" if axis == 1 else "xX,byXc->byxc", weights, images)
+    return images
 
 
 @keras.saving.register_keras_serializable(package="kzoo_contrastive")
 class LabView(keras.layers.Layer):
-    """`lab_view` inside a Functional model: Lab images `[B, h, w, 3]` to the same shape."""
+    """`lab_view` inside a Functional model: Lab images `[B, h, w, 3]` to `[B, h, w, channels]`."""
 
-    def __init__(self, channels: str, **kwargs: Any):
+    def __init__(self, view: str, sigma: float, channels: int, **kwargs: Any):
         super().__init__(**kwargs)
-        self.channels = channels
+        self.view, self.sigma, self.channels = view, sigma, channels
 
     def call(self, inputs: Any) -> tf.Tensor:
-        return lab_view(tf.convert_to_tensor(inputs), self.channels)
+        return lab_view(tf.convert_to_tensor(inputs), self.view, self.sigma, self.channels)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return input_shape
+        return (*input_shape[:-1], self.channels)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "channels": self.channels}
+        return {**super().get_config(), "view": self.view, "sigma": self.sigma, "channels": self.channels}
 
 
 class CMC(Method):
-    """Views of one scene, here the lightness and the colour of an image, must find each other among other scenes.
+    """Views of one scene, as the lightness and the colour of an image, must find each other among other scenes.
 
     RGB `[B, h, w, 3]` -> Lab -> L and ab. Each view has an encoder, a Dense `[B, 128]` with unit norm, and a memory
     bank. Every view's feature is contrasted with every other view's bank by the noise-contrastive estimation of
@@ -60,7 +81,11 @@ class CMC(Method):
     convolution (L, L, L) is one channel under the sum of its three kernels, and (a, b, 0) two channels under two of
     them, so the functions that can be learned are those of the paper's 1- and 2-channel encoders.
 
-    Downstream goes an encoder of RGB images whose outputs are those of all views' encoders, concatenated.
+    Grey images have no colours, but a coarse and a fine half: the views "low" and "high" are the lightness under a
+    Gaussian blur and what the blur takes away, the frequency separation of Tian et al., "What makes for good views for
+    contrastive learning?", NeurIPS 2020. There each encoder has one channel.
+
+    Downstream goes an encoder of whole images whose outputs are those of all views' encoders, concatenated.
 
     Memory: each bank takes n x 128 x 4 bytes on every replica, and in each step b x (1 + noise) x 128 x 4 more. An
     image that was not trained on has no entries: there is no held-out loss.
@@ -72,8 +97,10 @@ class CMC(Method):
     @staticmethod
     def pretext(batch: Batch, seed: tf.Tensor, options: CMCOptions) -> Batch:
         size = options.size or batch["image"].shape[1]
-        lab = rgb_to_lab(augment.view(batch["image"], seed, size, **options.view.model_dump()))
-        return {view: lab_view(lab, view) for view in options.views}
+        images = augment.view(batch["image"], seed, size, **options.view.model_dump())
+        channels = images.shape[-1]
+        lab = rgb_to_lab(tf.repeat(images, 3 // channels, axis=-1))
+        return {view: lab_view(lab, view, options.sigma, channels) for view in options.views}
 
     def build_heads(self) -> None:
         others = self.options.views[1:]
@@ -95,9 +122,11 @@ class CMC(Method):
         ]
 
         image = keras.Input(self.backbone.input_shape[1:], name="image")
-        lab = RGBToLab(name="lab")(image)
+        channels = image.shape[-1]
+        rgb = keras.layers.Concatenate(name="rgb")(3 * [image]) if channels == 1 else image
+        lab = RGBToLab(name="lab")(rgb)
         outputs = [
-            encoder(LabView(view, name=view)(lab))
+            encoder(LabView(view, self.options.sigma, channels, name=view)(lab))
             for view, encoder in zip(self.options.views, self.encoders, strict=True)
         ]
         joined = {key: keras.layers.Concatenate(name=key)([each[key] for each in outputs]) for key in outputs[0]}
@@ -105,7 +134,7 @@ class CMC(Method):
 
     @property
     def encoder(self) -> keras.Model:
-        """RGB images in [0, 1] to the outputs of all views' encoders, concatenated along their last axis."""
+        """Images in [0, 1] to the outputs of all views' encoders, concatenated along their last axis."""
         return self._encoder
 
     def forward(self, batch: Batch, training: bool) -> Batch:

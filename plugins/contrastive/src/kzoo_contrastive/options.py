@@ -183,11 +183,13 @@ class CMCView(ViewOptions):
 
 
 class CMCOptions(BankOptions):
-    views: tuple[Literal["l", "ab", "a", "b"], ...] = Field(
+    views: tuple[Literal["l", "ab", "a", "b", "low", "high"], ...] = Field(
         ("l", "ab"),
         min_length=2,
-        description="channels of Lab that each view sees; the first view's encoder is the backbone",
+        description="what each view sees: channels of Lab, or the low or high frequencies of L, which grey images have "
+        "too; the first view's encoder is the backbone",
     )
+    sigma: float = Field(1.0, gt=0, description="blur in pixels that parts the low from the high frequencies")
     graph: Literal["full", "core"] = Field(
         "full", description="full: contrast all pairs of views; core: those with the first view"
     )
@@ -199,6 +201,10 @@ class CMCOptions(BankOptions):
         if len(set(self.views)) < len(self.views):
             raise ValueError(f"views: expected different views. Received: {', '.join(self.views)}")
         return self
+
+    def image_channels(self) -> tuple[int, ...]:
+        """Colours are asked for where a view shows them."""
+        return (3,) if {"a", "b", "ab"} & set(self.views) else (1, 3)
 
 
 class MoCoV3View(ViewOptions):

@@ -94,7 +94,7 @@ def kzoo_methods() -> Iterator[MethodSpec]:
         options=CMCOptions,
         family="contrastive",
         channels=(3,),
-        summary="Contrast the lightness of an image with its colours, each with an encoder and a memory bank",
+        summary="Contrast views of an image, as its lightness and its colours, each with an encoder and a memory bank",
         paper="Tian, Krishnan, Isola, ECCV 2020, arXiv:1906.05849",
         check_options={"projector": (16,), "noise": 32},
     )

@@ -8,7 +8,6 @@ from kzoo import replicas
 from kzoo.augment import crop, draw_crops, draw_flips
 from kzoo.color import RGBToLab, lab_to_rgb, rgb_to_lab
 from kzoo.data import to_float
-from kzoo.errors import OptionsError
 from kzoo.layers import BatchNormalization
 from kzoo.method import Batch, Logs, Method
 from kzoo_generative.color_bins import BINS, rebalancing
@@ -49,8 +48,6 @@ class Colorization(Method):
         return {"lightness": lab[..., :1] / 100.0, "ab": tf.reshape(targets, [-1, np.prod(targets.shape[1:3]), 2])}
 
     def build_heads(self) -> None:
-        if self.backbone.input_shape[-1] != 3:
-            raise OptionsError([f"{self.name}: learns from colour images; build the backbone for 3 channels, not 1"])
         options = self.options
         head = [keras.Input(self.backbone.output["map"].shape[1:])]
         for level, filters in enumerate(options.head, start=6):
