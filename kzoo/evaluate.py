@@ -392,6 +392,10 @@ def table(report: Mapping[str, Any], title: str | None = None) -> Table:
             f"Probes learn from {trained['labelled_train_examples']:,} train examples, "
             f"are asked {trained['labelled_test_examples']:,} test examples."
         )
+    elif "labelled_test_examples" in trained:
+        shown.caption = (
+            "The recipe asks for no probe that can be had here: only the shape of the embedding was measured."
+        )
     else:
         shown.caption = "No labels in both splits: only the shape of the embedding can be measured."
     return shown

@@ -196,6 +196,8 @@ def _image_shape(backbone: keras.Model, size: tuple[int, ...] | None) -> tuple[i
 def _signatures(backbone: keras.Model, size: tuple[int, int, int], further: dict[str, Signature]) -> dict[str, Any]:
     """Name → traced function."""
 
+    # a function of its own, traced and stored once for both signatures
+    @tf.function(input_signature=[tf.TensorSpec([None, *size], tf.float32)], autograph=False)
     def embed(image: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"embedding": backbone(image, training=False)["embedding"]}
 

@@ -14,9 +14,13 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import BboxImage
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox, TransformedBbox
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits  # scikit-learn's own
@@ -85,10 +89,11 @@ def views(path: Path, raw: np.ndarray, shown: Mapping[str, np.ndarray], *, examp
     for column, (name, (pictures, remarks)) in enumerate(drawn.items()):
         for row, picture in enumerate(pictures):
             bottom = 0.08 + (rows - 1 - row) * cell
-            axes = _cell(figure, (left + 0.05 + column * cell, bottom, cell - 0.1, cell - 0.1))
-            _picture(axes, picture)
+            box = Bbox.from_bounds(left + 0.05 + column * cell, bottom, cell - 0.1, cell - 0.1)
+            _picture(figure, box, picture)
             if row == 0:
-                axes.set_title("\n".join([_fitting(name.replace("_", " "), 18), *remarks]), fontsize=8, pad=3)
+                title = "\n".join([_fitting(name.replace("_", " "), 18), *remarks])
+                _text(figure, (box.x0 + box.x1) / 2, box.y1 + 0.04, title, ha="center", va="bottom")
     return figure
 
 
@@ -119,13 +124,14 @@ def answers(
     left = (width - sum(widths)) / 2
     for (name, values), room in zip(drawn.items(), widths, strict=True):
         for row, value in enumerate(values):
-            axes = _cell(figure, (left + 0.05, 0.08 + (rows - 1 - row) * cell, room - 0.1, cell - 0.1))
+            box = Bbox.from_bounds(left + 0.05, 0.08 + (rows - 1 - row) * cell, room - 0.1, cell - 0.1)
+            middle = (box.x0 + box.x1) / 2
             if isinstance(value, str):
-                axes.text(0.5, 0.5, value, ha="center", va="center", fontsize=8, transform=axes.transAxes)
+                _text(figure, middle, (box.y0 + box.y1) / 2, value, ha="center", va="center")
             else:
-                _picture(axes, value)
+                _picture(figure, box, value)
             if row == 0:
-                axes.set_title(_fitting(name.replace("_", " "), 18), fontsize=8, pad=3)
+                _text(figure, middle, box.y1 + 0.04, _fitting(name.replace("_", " "), 18), ha="center", va="bottom")
         left += room
     return figure
 
@@ -198,7 +204,8 @@ def embedding_map(
     way = "t-SNE" if len(chosen) >= MAP_LEAST else "first two principal components"
     _heading(figure, "Where the embedding puts the examples", f"{way} of {len(chosen):,} examples; near means similar")
     for panel, (title, values) in enumerate(features.items()):
-        axes = _cell(figure, (0.08 + panel * side, 0.1, side - 0.16, side - 0.16))
+        place = ((0.08 + panel * side) / width, 0.1 / height, (side - 0.16) / width, (side - 0.16) / height)
+        axes = figure.add_axes(place, xticks=[], yticks=[])
         axes.set_title(title, fontsize=10)
         for spine in axes.spines.values():
             spine.set(visible=True, color="#d9d9d9")
@@ -263,8 +270,8 @@ def neighbours(
         bottom = (len(chosen) - 1 - row) * tall + 0.27
         for column, index in enumerate([query, *others]):
             left = 0.1 + column * cell + (gap if column else 0)
-            axes = _cell(figure, (left, bottom, cell - 0.12, cell - 0.12))
-            _picture(axes, pictures[index])
+            box = Bbox.from_bounds(left, bottom, cell - 0.12, cell - 0.12)
+            frame = None
             if index == query:
                 caption = _class_name(labels[index], class_names) or f"id {ids[index]}"
             else:
@@ -273,11 +280,11 @@ def neighbours(
                 if labels[query] >= 0 and labels[index] >= 0:
                     right = labels[query] == labels[index]
                     caption = f"{'✓' if right else '✗'} {caption}"  # the frame's colour is not the only sign
-                    for spine in axes.spines.values():
-                        spine.set(visible=True, linewidth=2.2, color=_SAME if right else _OTHER)
-            axes.set_xlabel(_fitting(caption, 14), fontsize=7, labelpad=3)
+                    frame = _SAME if right else _OTHER
+            _picture(figure, box, pictures[index], frame)
+            _text(figure, (box.x0 + box.x1) / 2, box.y0 - 0.04, _fitting(caption, 14), ha="center", va="top", size=7)
             if row == 0 and column < 2:
-                axes.set_title("query" if column == 0 else "most similar first", fontsize=8, loc="left", pad=5)
+                _text(figure, box.x0, box.y1 + 0.07, "query" if column == 0 else "most similar first", va="bottom")
     return figure
 
 
@@ -287,20 +294,27 @@ def _heading(figure: Figure, title: str, note: str = "") -> None:
     figure.text(0.5, 1 - 0.30 / height, note, ha="center", va="top", fontsize=8, color=_QUIET)
 
 
-def _cell(figure: Figure, box: tuple[float, float, float, float]) -> Axes:
-    """Empty axes at (left, bottom, width, height) in inches."""
-    width, height = figure.get_size_inches()
-    axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    return axes
+def _text(figure: Figure, x: float, y: float, text: str, *, size: float = 8, **how: Any) -> None:
+    """A text at a place in inches."""
+    figure.text(x, y, text, fontsize=size, transform=figure.dpi_scale_trans, **how)
 
 
-def _picture(axes: Axes, picture: np.ndarray) -> None:
-    """An image [h,w] or [h,w,3] in [0, 1]; few pixels are drawn as squares, many are smoothed."""
+def _picture(figure: Figure, box: Bbox, picture: np.ndarray, frame: str | None = None) -> None:
+    """An image [h,w] or [h,w,3] in [0, 1] in the middle of a box in inches, as large as it fits, perhaps in a frame.
+
+    Few pixels are drawn as squares, many are smoothed. No axes for each: a hundred of them take seconds.
+    """
+    scale = min(box.width / picture.shape[1], box.height / picture.shape[0])
+    width, height = scale * picture.shape[1], scale * picture.shape[0]
+    left, bottom = (box.x0 + box.x1 - width) / 2, (box.y0 + box.y1 - height) / 2
+    place = TransformedBbox(Bbox.from_bounds(left, bottom, width, height), figure.dpi_scale_trans)
     smooth = "nearest" if max(picture.shape[:2]) < 100 else "antialiased"
-    axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation=smooth)
+    image = BboxImage(place, cmap="gray", norm=Normalize(0, 1), interpolation=smooth)
+    image.set_data(picture)
+    figure.add_artist(image)
+    if frame:
+        edge = {"fill": False, "linewidth": 2.2, "edgecolor": frame, "transform": figure.dpi_scale_trans}
+        figure.add_artist(Rectangle((left, bottom), width, height, **edge))
 
 
 def _displayable(images: np.ndarray) -> tuple[list[np.ndarray], list[str]]:

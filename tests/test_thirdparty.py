@@ -25,10 +25,16 @@ def stranger(fresh_environment):
 
 
 @pytest.fixture(scope="module")
-def run(stranger) -> Path:
-    """The run that the plugin's own recipe left, trained on two devices."""
+def trained(stranger) -> str:
+    """What `kzoo train` printed of the plugin's own recipe on two devices."""
     answer = stranger.run("kzoo", "train", str(SOURCE / "recipes/ressl.yaml"), "--set", "train.devices=2")
     assert answer.returncode == 0, answer.stderr
+    return answer.stdout
+
+
+@pytest.fixture(scope="module")
+def run(stranger, trained) -> Path:
+    """The run that this left."""
     return stranger.folder / "runs/ressl"
 
 
@@ -61,9 +67,11 @@ def test_it_passes_the_suite(name, stranger):
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
-def test_it_trains_on_two_devices_and_its_callback_hears_of_it(run):
+def test_it_trains_on_two_devices_and_its_callback_hears_of_it(run, trained):
     record = json.loads((run / "kzoo.json").read_text())
     assert record["status"] == "finished"
+    for words in ("2 x CPU (MirroredStrategy)", "64 = 2 x 32", "kNN, k=20"):
+        assert words in trained
     assert json.loads((run / "diary.json").read_text())["epochs"] == [0, 1]
 
 

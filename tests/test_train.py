@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 from io import StringIO
 from pathlib import Path
 
@@ -157,27 +155,3 @@ def test_devices_that_cannot_be_had_are_refused_before_training():
         recipe("train.strategy=single", "train.devices=2")
     with pytest.raises(StrategyError, match=r"train\.batch_size: 31 does not divide over 2 replicas"):
         make_strategy("mirrored", 2, 31)
-
-
-def test_two_devices_end_to_end(tmp_path):
-    """`kzoo train` on two logical devices, in a process of its own."""
-    arguments = [part for override in (*SMALL, "train.devices=2", "train.epochs=1") for part in ("--set", override)]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "kzoo",
-            "train",
-            "recipes/quickstart.yaml",
-            "--run-dir",
-            str(tmp_path / "run"),
-            *arguments,
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "2 x CPU (MirroredStrategy)" in done.stdout
-    assert "32 = 2 x 16" in done.stdout
-    assert "linear probe" in done.stdout

@@ -1,6 +1,7 @@
 """MoCo v1 and v2 against the closed forms and the step order of their papers."""
 
 import math
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 import tensorflow as tf
 
 import kzoo
+from kzoo.data import evaluation_batches
 from kzoo.errors import OptionsError, StrategyError
+from kzoo.evaluate import embed, linear_probe
 from kzoo.layers import split_batch_statistics
 
 
@@ -182,3 +185,22 @@ class TestMoCo:
         # from the second epoch on the queue holds an old key of every image: chance is 1 of 65
         assert history["accuracy"][-1] > 0.5
         assert history["loss"][-1] < math.log(65)
+
+    def test_the_heads_output_is_clearly_worse_than_what_goes_downstream(self):
+        """As many numbers, from the end of the head and from before it: what the loss asks of its last layer is less
+        than what tells digits apart."""
+        keras.utils.set_random_seed(0)
+        train, test = (
+            kzoo.open_dataset("digits", split, limit=size) for split, size in (("train", 2000), ("test", 500))
+        )
+        backbone = kzoo.build_backbone("convnet4", input_shape=(28, 28, 1), width=32)
+        crops = {"scale": (0.3, 1.0), "flip": 0.0, "blur_p": 0.0, "greyscale_p": 0.0, "jitter_p": 0.0}
+        method = kzoo.build_method(
+            "moco_v2", backbone, projector=(32, 32), queue=256, groups=2, momentum=0.9, view=crops
+        )
+        method.compile(keras.optimizers.Adam(3e-3))
+        method.fit(train, batch_size=64, epochs=3, steps_per_epoch=31, verbose=0)
+        before = [embed(backbone, evaluation_batches(source, 250)) for source in (train, test)]
+        after = [replace(found, features=method.projector(found.features).numpy()) for found in before]
+        head, downstream = (linear_probe(*features)["test_accuracy"] for features in (after, before))
+        assert head < downstream - 0.03
