@@ -313,8 +313,9 @@ def _picture(figure: Figure, box: Bbox, picture: np.ndarray, frame: str | None =
     image.set_data(picture)
     figure.add_artist(image)
     if frame:
-        edge = {"fill": False, "linewidth": 2.2, "edgecolor": frame, "transform": figure.dpi_scale_trans}
-        figure.add_artist(Rectangle((left, bottom), width, height, **edge))
+        edge = Rectangle((left, bottom), width, height, fill=False, linewidth=2.2, edgecolor=frame)
+        edge.set_transform(figure.dpi_scale_trans)
+        figure.add_artist(edge)
 
 
 def _displayable(images: np.ndarray) -> tuple[list[np.ndarray], list[str]]:
