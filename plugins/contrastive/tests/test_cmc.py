@@ -153,6 +153,19 @@ class TestLoss:
         loss = method.loss(dict.fromkeys(views, same), batch)["loss"]
         assert float(loss) == pytest.approx(pairs * 9.3179, abs=2e-3 * pairs)
 
+    def test_without_noise_it_is_the_softmax_over_the_other_bank(self):
+        method = build(noise=None, temperature=0.5)
+        batch = batch_of(method)
+        outputs = method.forward(batch, training=False)
+        expected = 0.0
+        for view, bank in (("l", method.banks[1]), ("ab", method.banks[0])):
+            scores = outputs[view].numpy() @ np.array(bank.entries).T / 0.5
+            expected += np.mean(np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(BATCH), np.arange(BATCH)])
+        assert float(method.loss(outputs, batch)["loss"]) == pytest.approx(expected, rel=1e-5)
+        for bank in method.banks:
+            bank.entries.assign(np.tile(np.eye(16, dtype="float32")[:1], (EXAMPLES, 1)))
+        assert float(method.loss(outputs, batch)["loss"]) == pytest.approx(2 * np.log(EXAMPLES), rel=1e-5)
+
     def test_each_view_is_asked_about_the_other_views_bank(self):
         """Where L's features are ab's entries and the reverse, every own entry scores highest."""
         method = build(noise=3)

@@ -71,9 +71,9 @@ class CMC(Method):
 
     RGB `[B, h, w, 3]` -> Lab -> L and ab. Each view has an encoder, a Dense `[B, 128]` with unit norm, and a memory
     bank. Every view's feature is contrasted with every other view's bank by the noise-contrastive estimation of
-    instance discrimination, the same noise for all, each pair with a constant Z of its own; the sum is the loss
-    (equations 3 and 7). Then each bank follows its own view. The views of an image share one crop and one flip, and no
-    colour is changed between them: what they have in common is the scene.
+    instance discrimination, the same noise for all, each pair with a constant Z of its own, or by the softmax over the
+    whole bank; the sum is the loss (equations 3 and 7). Then each bank follows its own view. The views of an image
+    share one crop and one flip, and no colour is changed between them: what they have in common is the scene.
 
     `views` may name any number of them; `graph` says whether all pairs are contrasted or only those with the first
     view. The first view's encoder is the backbone, those of the others are new ones of the same architecture; the paper
@@ -117,8 +117,9 @@ class CMC(Method):
         self.pairs = [
             (i, j) for i, j in itertools.permutations(numbers, 2) if self.options.graph == "full" or 0 in (i, j)
         ]
+        noise = self.options.noise
         self.noise_contrasts = [
-            NoiseContrast(self.options.noise, name=f"noise_contrast_{i}_{j}") for i, j in self.pairs
+            None if noise is None else NoiseContrast(noise, name=f"noise_contrast_{i}_{j}") for i, j in self.pairs
         ]
 
         image = keras.Input(self.backbone.input_shape[1:], name="image")
@@ -147,7 +148,7 @@ class CMC(Method):
         }
 
     def loss(self, outputs: Batch, batch: Batch) -> Logs:
-        """The sum over the pairs; with two views and 4,096 noise entries, all P = 1 / n: 18.6358."""
+        """The sum over the pairs: with two views 18.6358 for 4,096 noise entries, all P = 1 / n, or 2 log n without."""
         return self.contrast(outputs, batch)
 
     def train_step(self, batch: Batch) -> Logs:
@@ -164,14 +165,23 @@ class CMC(Method):
 
     def contrast(self, outputs: Batch, batch: Batch, training: bool = False) -> Logs:
         """The loss, and how often the own entry scores highest, over all pairs."""
-        ids = draw_with_noise(batch["id"], batch["seed"], self.options.noise, self.banks[0].size)
         features = [outputs[view] for view in self.options.views]
-        entries = [bank.read(ids) for bank in self.banks]
+        if self.options.noise is None:
+            labels = tf.cast(batch["id"], tf.int32)
+            entries = [tf.cast(bank.all(), features[0].dtype) for bank in self.banks]
+        else:
+            labels = tf.zeros_like(batch["id"])  # the own entry comes first
+            ids = draw_with_noise(batch["id"], batch["seed"], self.options.noise, self.banks[0].size)
+            entries = [bank.read(ids) for bank in self.banks]
         terms, hits = [], []
         for (i, j), noise_contrast in zip(self.pairs, self.noise_contrasts, strict=True):
-            scores = dot_products(features[i], entries[j]) / self.options.temperature
-            terms.append(noise_contrast.loss(scores, keep=training))
-            hits.append(losses.accuracy(scores, tf.zeros_like(batch["id"])))
+            if noise_contrast is None:
+                scores = tf.matmul(features[i], entries[j], transpose_b=True) / self.options.temperature
+                terms.append(losses.cross_entropy(scores, labels))
+            else:
+                scores = dot_products(features[i], entries[j]) / self.options.temperature
+                terms.append(noise_contrast.loss(scores, keep=training))
+            hits.append(losses.accuracy(scores, labels))
         return {"loss": sums.total(terms), "accuracy": sums.total(hits) / len(hits)}
 
     def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:

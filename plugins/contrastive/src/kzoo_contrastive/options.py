@@ -193,7 +193,9 @@ class CMCOptions(BankOptions):
     graph: Literal["full", "core"] = Field(
         "full", description="full: contrast all pairs of views; core: those with the first view"
     )
-    noise: int = Field(4096, ge=1, description="entries of a bank that each example is told from")
+    noise: int | None = Field(
+        4096, ge=1, description="entries of a bank that each example is told from; none: the softmax over all examples"
+    )
     view: CMCView = Field(default_factory=CMCView, description="how the image is cropped before it is split in views")
 
     @model_validator(mode="after")
