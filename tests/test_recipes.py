@@ -32,4 +32,4 @@ def test_every_image_method_has_a_recipe_for_each_small_dataset():
             for spec in registry.methods()
             if spec.modality == "image" and channels in (spec.channels or (channels,))
         }
-        assert wanted <= trained  # with other options, some do without colours
+        assert trained == wanted | ({"cmc"} if channels == 1 else set())  # with other views it does without colours
