@@ -13,6 +13,7 @@ Drawing twice from the same key gives the same numbers. Derive one key for each 
 `seeds` is always int64 `[B]`; B may be unknown. A shape is a tuple of integers or scalar int32 tensors.
 """
 
+import functools
 import math
 import zlib
 from collections.abc import Callable, Sequence
@@ -44,22 +45,35 @@ def _shift(x: tf.Tensor, places: int) -> tf.Tensor:
 
 def _traced_once(function: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
     """An elementwise function of int64 as one node: a pretext draws dozens of times, and tracing that takes seconds."""
-    traced = tf.function(function, input_signature=[tf.TensorSpec(None, tf.int64)], autograph=False)
+
+    @functools.cache
+    def traced() -> Callable[[tf.Tensor], tf.Tensor]:
+        with tf.init_scope():
+            return tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec(None, tf.int64))
 
     def call(x: tf.Tensor) -> tf.Tensor:
-        result = traced(x)
+        result = traced()(x)
         result.set_shape(x.shape)
         return result
 
     return call
 
 
-@_traced_once
-def _mix(x: tf.Tensor) -> tf.Tensor:
+def _mixed(x: tf.Tensor) -> tf.Tensor:
     """SplitMix64's finaliser: a bijection of 64-bit integers in which each input bit flips half of the output bits."""
     x = tf.bitwise.bitwise_xor(x, _shift(x, 30)) * _FIRST
     x = tf.bitwise.bitwise_xor(x, _shift(x, 27)) * _SECOND
     return tf.bitwise.bitwise_xor(x, _shift(x, 31))
+
+
+def _upper_fraction(bits: tf.Tensor) -> tf.Tensor:
+    """The 24 upper bits as a float32 multiple of 2^-24 in [0, 1): every one is exact."""
+    return tf.cast(_shift(bits, 40), tf.float32) * np.float32(2**-24)
+
+
+def _next_fraction(bits: tf.Tensor) -> tf.Tensor:
+    """The same of the next 24 bits, which are independent."""
+    return tf.cast(tf.bitwise.bitwise_and(_shift(bits, 16), np.int64(0xFF_FFFF)), tf.float32) * np.float32(2**-24)
 
 
 def _counters(shape: Shape) -> np.ndarray | tf.Tensor:
@@ -70,21 +84,26 @@ def _counters(shape: Shape) -> np.ndarray | tf.Tensor:
     return tf.reshape(tf.range(1, tf.cast(tf.reduce_prod(sizes), tf.int64) + 1), sizes) * _GOLDEN
 
 
+_mix = _traced_once(_mixed)
+_fraction = _traced_once(lambda x: _upper_fraction(_mixed(x)))
+
+
+@_traced_once
+def _gauss(x: tf.Tensor) -> tf.Tensor:
+    """A standard normal number from 48 mixed bits."""
+    bits = _mixed(x)
+    radius = tf.sqrt(-2.0 * tf.math.log(1.0 - _upper_fraction(bits)))  # 1 - u lies in (0, 1]: the logarithm is finite
+    return radius * tf.cos(np.float32(2 * np.pi) * _next_fraction(bits))
+
+
+def _numbered(seeds: tf.Tensor, shape: Shape) -> tf.Tensor:
+    """What `_mix` makes 64 random bits of: int64 `[B, *shape]`."""
+    return tf.reshape(seeds, [-1, *[1] * len(shape)]) + _counters(shape)
+
+
 def _bits(seeds: tf.Tensor, shape: Shape) -> tf.Tensor:
     """64 random bits per element: int64 `[B, *shape]`."""
-    return _mix(tf.reshape(seeds, [-1, *[1] * len(shape)]) + _counters(shape))
-
-
-@_traced_once
-def _fraction(bits: tf.Tensor) -> tf.Tensor:
-    """The 24 upper bits as a float32 multiple of 2^-24 in [0, 1): every one is exact."""
-    return tf.cast(_shift(bits, 40), tf.float32) * np.float32(2**-24)
-
-
-@_traced_once
-def _other_fraction(bits: tf.Tensor) -> tf.Tensor:
-    """The same of the next 24 bits, which are independent."""
-    return tf.cast(tf.bitwise.bitwise_and(_shift(bits, 16), np.int64(0xFF_FFFF)), tf.float32) * np.float32(2**-24)
+    return _mix(_numbered(seeds, shape))
 
 
 def fold_in(seeds: tf.Tensor, tag: int | str | tf.Tensor) -> tf.Tensor:
@@ -92,10 +111,16 @@ def fold_in(seeds: tf.Tensor, tag: int | str | tf.Tensor) -> tf.Tensor:
 
     tag: what the stream is for: a name, a number (of a view, a step), or an integer tensor, scalar or `[B]`.
     """
-    if isinstance(tag, str):
-        tag = zlib.crc32(tag.encode()) + (1 << 32)  # beyond the numbers that anyone counts with
-    tag = tf.constant(_signed(tag)) if isinstance(tag, int) else tf.cast(tag, tf.int64)
-    return _mix(tf.bitwise.bitwise_xor(tf.convert_to_tensor(seeds, tf.int64), _mix(_FOLD + tag * _GOLDEN)))
+    mixed = _mixed_tag(tag) if isinstance(tag, str | int) else _mix(_FOLD + tf.cast(tag, tf.int64) * _GOLDEN)
+    return _mix(tf.bitwise.bitwise_xor(tf.convert_to_tensor(seeds, tf.int64), mixed))
+
+
+@functools.cache
+def _mixed_tag(tag: str | int) -> np.int64:
+    """What `fold_in` makes of a tag that is no tensor: the same every time."""
+    number = zlib.crc32(tag.encode()) + (1 << 32) if isinstance(tag, str) else tag  # a name is beyond what is counted
+    with tf.init_scope():  # a number, also while a graph is traced
+        return _mix(_FOLD + tf.constant(_signed(number)) * _GOLDEN).numpy()
 
 
 def example_seeds(seed: int, epoch: int | tf.Tensor, position: tf.Tensor) -> tf.Tensor:
@@ -111,7 +136,7 @@ def uniform(
     seeds: tf.Tensor, shape: Shape = (), minval: float | tf.Tensor = 0.0, maxval: float | tf.Tensor = 1.0
 ) -> tf.Tensor:
     """Float32 `[B, *shape]`, uniform in [minval, maxval). The bounds may be tensors that broadcast to the result."""
-    return minval + (maxval - minval) * _fraction(_bits(seeds, shape))
+    return minval + (maxval - minval) * _fraction(_numbered(seeds, shape))
 
 
 def normal(seeds: tf.Tensor, shape: Shape = ()) -> tf.Tensor:
@@ -119,9 +144,7 @@ def normal(seeds: tf.Tensor, shape: Shape = ()) -> tf.Tensor:
 
     The last bit may differ with the batch size: log and cos round differently in vector and in scalar instructions.
     """
-    bits = _bits(seeds, shape)
-    radius = tf.sqrt(-2.0 * tf.math.log(1.0 - _fraction(bits)))  # 1 - u lies in (0, 1]: the logarithm is finite
-    return radius * tf.cos(np.float32(2 * np.pi) * _other_fraction(bits))
+    return _gauss(_numbered(seeds, shape))
 
 
 def bernoulli(seeds: tf.Tensor, p: float | tf.Tensor) -> tf.Tensor:

@@ -12,7 +12,7 @@ from kzoo.errors import ConformanceError
 from kzoo.testing.tiny import tiny_backbone, tiny_text_backbone
 from kzoo.text import PAD, SPECIAL
 
-COUNT = 64
+COUNT = 32
 CLASSES = tuple(f"class_{number}" for number in range(4))
 
 

@@ -13,7 +13,7 @@ from kzoo.method import Method
 from kzoo.specs import BackboneSpec, MethodSpec
 from kzoo.testing.examples import COUNT, Examples, of_modality, raw_batch
 
-BATCH = 32
+BATCH = 16
 
 
 @dataclass(frozen=True)

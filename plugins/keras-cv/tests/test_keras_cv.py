@@ -15,10 +15,10 @@ from kzoo.layers import BatchNormalization
 SPECS = {spec.name: spec for spec in plugin.kzoo_backbones()}
 
 
-def build(name, input_shape):
+def build(name, input_shape, **options):
     spec = SPECS[name]
     module, _, function = spec.target.partition(":")
-    return getattr(importlib.import_module(module), function)(input_shape, spec.options())
+    return getattr(importlib.import_module(module), function)(input_shape, spec.options(**options))
 
 
 @functools.cache
@@ -69,6 +69,19 @@ def test_batch_normalisation_is_kzoos_in_a_copy_too():
 )
 def test_parameter_counts(name, parameters):
     assert shared(f"keras_cv/{name}").count_params() == parameters
+
+
+def test_a_share_of_the_blocks():
+    assert ARCHITECTURES["densenet121"].shortened(0.25)["stackwise_num_repeats"] == [2, 3, 6, 4]
+    assert ARCHITECTURES["efficientnetv2_b0"].shortened(0.25)["stackwise_num_repeats"] == [1, 1, 1, 1, 2, 2]
+    for architecture in ARCHITECTURES.values():
+        assert architecture.shortened(1.0) == architecture.arguments
+    assert ARCHITECTURES["resnet50_v2"].shortened(0.25)["stackwise_blocks"] == [2, 2, 2, 2]
+    model = build("keras_cv/csp_darknet_tiny", (64, 64, 3), depth=0.25)
+    whole = shared("keras_cv/csp_darknet_tiny")
+    assert model.count_params() < whole.count_params()
+    assert [value.shape for value in model.output.values()] == [value.shape for value in whole.output.values()]
+    assert type(model).from_config(model.get_config()).count_params() == model.count_params()
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def kzoo_methods() -> Iterator[MethodSpec]:
         paper="Bachman, Hjelm, Buchwalter, NeurIPS 2019, arXiv:1906.00910",
         check_options={"crop": "shift"},
         check_backbone="amdim_encoder",
-        check_learning_rate=0.0005,
+        check_learning_rate=0.0001,
     )
 
 

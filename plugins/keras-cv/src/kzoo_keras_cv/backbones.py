@@ -15,20 +15,33 @@ import keras
 
 from kzoo.errors import RecipeError
 from kzoo.layers import swap_batch_normalization
-from kzoo.options import Options
+from kzoo_keras_cv.options import KerasCVOptions
 
 InputShape = tuple[int | None, int | None, int]
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A class of `keras_cv.models`, its arguments, and the sides it takes: multiples of `multiple`, from `smallest`."""
+    """A class of `keras_cv.models`, its arguments, and the sides it takes: multiples of `multiple`, from `smallest`.
+
+    blocks: the argument that says how many blocks each stage has. fewest: what a stage can have, if it had as many.
+    """
 
     model: str
+    blocks: str
     arguments: dict[str, Any]
+    fewest: int = 1
     smallest: int = 8
     multiple: int = 1
     square: bool = False
+
+    def shortened(self, depth: float) -> dict[str, Any]:
+        """The arguments with this share of each stage's blocks, rounded up."""
+        counts = self.arguments[self.blocks]
+        return {
+            **self.arguments,
+            self.blocks: [max(math.ceil(depth * count), min(self.fewest, count)) for count in counts],
+        }
 
     def side(self, side: int) -> int:
         """The smallest side that the architecture takes and that is not below `side`."""
@@ -38,32 +51,40 @@ class Architecture:
 ARCHITECTURES = {
     "resnet18_v2": Architecture(
         "ResNetV2Backbone",
+        "stackwise_blocks",
         {
             "stackwise_filters": [64, 128, 256, 512],
             "stackwise_blocks": [2, 2, 2, 2],
             "stackwise_strides": [1, 2, 2, 2],
             "block_type": "basic_block",
         },
+        fewest=2,  # a single block's layers share a name
     ),
     "resnet50_v2": Architecture(
         "ResNetV2Backbone",
+        "stackwise_blocks",
         {
             "stackwise_filters": [64, 128, 256, 512],
             "stackwise_blocks": [3, 4, 6, 3],
             "stackwise_strides": [1, 2, 2, 2],
             "block_type": "block",
         },
+        fewest=2,
     ),
     # its poolings halve and drop the remainder: below 32 pixels nothing is left
-    "densenet121": Architecture("DenseNetBackbone", {"stackwise_num_repeats": [6, 12, 24, 16]}, smallest=32),
+    "densenet121": Architecture(
+        "DenseNetBackbone", "stackwise_num_repeats", {"stackwise_num_repeats": [6, 12, 24, 16]}, smallest=32
+    ),
     # its stem splits even from odd rows and columns
     "csp_darknet_tiny": Architecture(
         "CSPDarkNetBackbone",
+        "stackwise_depth",
         {"stackwise_channels": [48, 96, 192, 384], "stackwise_depth": [1, 3, 3, 1]},
         multiple=2,
     ),
     "efficientnetv2_b0": Architecture(
         "EfficientNetV2Backbone",
+        "stackwise_num_repeats",
         {
             "stackwise_kernel_sizes": [3, 3, 3, 3, 3, 3],
             "stackwise_num_repeats": [1, 2, 2, 3, 5, 8],
@@ -81,6 +102,7 @@ ARCHITECTURES = {
     # it takes square roots of the number of tokens, and cannot be built with a single one
     "mit_b0": Architecture(
         "MiTBackbone",
+        "depths",
         {"depths": [2, 2, 2, 2], "embedding_dims": [32, 64, 160, 256]},
         smallest=64,
         multiple=32,
@@ -99,10 +121,11 @@ class KerasCVBackbone(keras.Model):
     Args:
         architecture: a key of `ARCHITECTURES`.
         input_shape: (height, width, channels); sides may be None where the architecture takes any size.
+        depth: the share of each stage's blocks that it has, rounded up.
     Raises: RecipeError if the architecture needs square images or a size, and `input_shape` has not.
     """
 
-    def __init__(self, architecture: str, input_shape: InputShape, **kwargs: Any):
+    def __init__(self, architecture: str, input_shape: InputShape, depth: float = 1.0, **kwargs: Any):
         import keras_cv  # patches Keras on import: not before it is needed
 
         settings = ARCHITECTURES[architecture]
@@ -120,7 +143,7 @@ class KerasCVBackbone(keras.Model):
         if inner_shape != (height, width):
             x = keras.layers.Resizing(*inner_shape, interpolation="bilinear", name="enlarge")(x)
         backbone = getattr(keras_cv.models, settings.model)(
-            include_rescaling=False, input_shape=(*inner_shape, channels), **settings.arguments
+            include_rescaling=False, input_shape=(*inner_shape, channels), **settings.shortened(depth)
         )
         for layer in backbone._flatten_layers():
             if isinstance(layer, keras_cv.layers.DropPath):
@@ -134,11 +157,13 @@ class KerasCVBackbone(keras.Model):
         outputs["embedding"] = keras.layers.GlobalAveragePooling2D(name="embedding")(outputs["map"])
         super().__init__(inputs=inputs, outputs=outputs, name=kwargs.pop("name", architecture), **kwargs)
         self.architecture = architecture
+        self.depth = depth
 
     def get_config(self) -> dict[str, Any]:
         return {
             "architecture": self.architecture,
             "input_shape": self.input_shape[1:],
+            "depth": self.depth,
             "name": self.name,
             "trainable": self.trainable,
         }
@@ -148,31 +173,31 @@ class KerasCVBackbone(keras.Model):
         return cls(**config)
 
 
-def resnet18_v2(input_shape: InputShape, options: Options) -> keras.Model:
+def resnet18_v2(input_shape: InputShape, options: KerasCVOptions) -> keras.Model:
     """ResNet-18 v2: strides 4 to 32; "map" after the final normalisation and ReLU."""
-    return KerasCVBackbone("resnet18_v2", input_shape)
+    return KerasCVBackbone("resnet18_v2", input_shape, options.depth)
 
 
-def resnet50_v2(input_shape: InputShape, options: Options) -> keras.Model:
+def resnet50_v2(input_shape: InputShape, options: KerasCVOptions) -> keras.Model:
     """ResNet-50 v2: strides 4 to 32; "map" after the final normalisation and ReLU."""
-    return KerasCVBackbone("resnet50_v2", input_shape)
+    return KerasCVBackbone("resnet50_v2", input_shape, options.depth)
 
 
-def densenet121(input_shape: InputShape, options: Options) -> keras.Model:
+def densenet121(input_shape: InputShape, options: KerasCVOptions) -> keras.Model:
     """DenseNet-121: strides 4 to 32; images below 32 pixels are enlarged to 32."""
-    return KerasCVBackbone("densenet121", input_shape)
+    return KerasCVBackbone("densenet121", input_shape, options.depth)
 
 
-def csp_darknet_tiny(input_shape: InputShape, options: Options) -> keras.Model:
+def csp_darknet_tiny(input_shape: InputShape, options: KerasCVOptions) -> keras.Model:
     """CSPDarkNet, the tiny one of YOLOX: strides 4 to 32; odd sides are enlarged by a pixel."""
-    return KerasCVBackbone("csp_darknet_tiny", input_shape)
+    return KerasCVBackbone("csp_darknet_tiny", input_shape, options.depth)
 
 
-def efficientnetv2_b0(input_shape: InputShape, options: Options) -> keras.Model:
+def efficientnetv2_b0(input_shape: InputShape, options: KerasCVOptions) -> keras.Model:
     """EfficientNetV2-B0: strides 2 to 32; "map" after the 1280-wide top layer."""
-    return KerasCVBackbone("efficientnetv2_b0", input_shape)
+    return KerasCVBackbone("efficientnetv2_b0", input_shape, options.depth)
 
 
-def mit_b0(input_shape: InputShape, options: Options) -> keras.Model:
+def mit_b0(input_shape: InputShape, options: KerasCVOptions) -> keras.Model:
     """Mix Transformer B0 as KerasCV builds it: strides 4 to 32; square, enlarged to a multiple of 32 from 64."""
-    return KerasCVBackbone("mit_b0", input_shape)
+    return KerasCVBackbone("mit_b0", input_shape, options.depth)

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from kzoo.hookspecs import hookimpl
-from kzoo.options import Options
 from kzoo.specs import BackboneSpec
+from kzoo_keras_cv.options import KerasCVOptions
 
 # name, family, summary, paper, feature maps
 BACKBONES = (
@@ -59,9 +59,10 @@ def kzoo_backbones() -> Iterator[BackboneSpec]:
         yield BackboneSpec(
             name=f"keras_cv/{name}",
             target=f"kzoo_keras_cv.backbones:{name}",
-            options=Options,
+            options=KerasCVOptions,
             family=family,
             summary=f"KerasCV: {summary}",
             paper=paper,
             offers=("embedding", "map", *(f"map_{level}" for level in range(1, maps))),
+            check_options={"depth": 0.25},  # every kind of block in every stage; the whole takes minutes
         )
