@@ -133,11 +133,13 @@ def training_stream(
         decoded = source.decode(batch) if source.batched else batch
         return transform(decoded, example_seeds(seed, number[0], position))
 
+    @_as_written
+    def decode(number: tf.Tensor, position: tf.Tensor, raw: Any) -> Any:
+        return number, position, source.decode(raw)
+
     stream = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(epoch)
     if not source.batched:
-        stream = stream.map(
-            lambda number, position, raw: (number, position, source.decode(raw)), num_parallel_calls=tf.data.AUTOTUNE
-        )
+        stream = stream.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
     stream = stream.batch(share, drop_remainder=True).map(finish, num_parallel_calls=_TRANSFORMS)
     return deterministic(stream.prefetch(2 * local_shards))
 
@@ -160,7 +162,7 @@ def evaluation_batches(source: Source, batch_size: int, size: int | None = None)
 
     elements = source.examples()
     if not source.batched:
-        elements = elements.map(source.decode, num_parallel_calls=tf.data.AUTOTUNE)
+        elements = elements.map(_as_written(source.decode), num_parallel_calls=tf.data.AUTOTUNE)
     return deterministic(elements.batch(batch_size).map(finish, num_parallel_calls=_TRANSFORMS).prefetch(2))
 
 
@@ -431,6 +433,7 @@ def _record_examples(files: list[tuple[str, int, int]], total_bytes: int) -> Exa
     table = (tf.constant(paths), *(tf.constant(column, tf.int64) for column in (skips, takes, starts)))
     buffer = min(size, max(1, size * _SHUFFLE_BYTES // max(1, total_bytes)))
 
+    @_as_written
     def read(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor, start: tf.Tensor) -> tf.data.Dataset:
         records = tf.data.TFRecordDataset(path, buffer_size=1 << 20).skip(skip).take(take)
         return records.enumerate(start).map(lambda number, record: {"id": number, "record": record})
@@ -450,6 +453,7 @@ def _record_examples(files: list[tuple[str, int, int]], total_bytes: int) -> Exa
 def _shuffled(make: Callable[[tf.Tensor], tf.data.Dataset], buffer: int, seed: int | tf.Tensor) -> tf.data.Dataset:
     """`make(seed)`, shuffled: in the same order for the same seed, whatever the global seed is."""
 
+    @_as_written
     def shuffled(seed: tf.Tensor) -> tf.data.Dataset:
         tf.random.set_seed(1)  # of this function's graph alone: tf.data would mix in the global seed, where one is set
         return make(seed).shuffle(buffer, seed, reshuffle_each_iteration=False)

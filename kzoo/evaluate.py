@@ -115,7 +115,8 @@ def embed_all(
 
     kind = tf.as_dtype(backbone.input.dtype)
 
-    @tf.function(input_signature=[tf.TensorSpec(backbone.input_shape, kind)])  # one trace, for the last batch too
+    # one trace, for the last batch too
+    @tf.function(input_signature=[tf.TensorSpec(backbone.input_shape, kind)], autograph=False)
     def infer(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = backbone(inputs, training=False)
         values = {name: tf.cast(outputs[name], tf.float32) for name in wanted}

@@ -211,7 +211,7 @@ def _signatures(backbone: keras.Model, size: tuple[int, int, int], further: dict
 def _on_tokens(backbone: keras.Model, length: int, vocabulary: int) -> Any:
     """Trace the embedding of int32 `tokens` [None,T]."""
 
-    @tf.function(input_signature=[tf.TensorSpec([None, length], tf.int32, name="tokens")])
+    @tf.function(input_signature=[tf.TensorSpec([None, length], tf.int32, name="tokens")], autograph=False)
     def serve(tokens: tf.Tensor) -> dict[str, tf.Tensor]:
         tokens = tf.ensure_shape(tokens, [None, length])
         tokens = _require(tf.shape(tokens)[0] > 0, tokens, "tokens: an empty batch")
@@ -226,7 +226,7 @@ def _on_tokens(backbone: keras.Model, length: int, vocabulary: int) -> Any:
 def _on_pixels(name: str, answer: Signature, size: tuple[int, int, int]) -> Any:
     """Trace `answer` over uint8 `image` [None,H,W,C]."""
 
-    @tf.function(input_signature=[tf.TensorSpec([None, *size], tf.uint8, name="image")])
+    @tf.function(input_signature=[tf.TensorSpec([None, *size], tf.uint8, name="image")], autograph=False)
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
         image = tf.ensure_shape(image, [None, *size])  # a loaded signature does not check the shape it declares
         image = _require(
@@ -240,7 +240,7 @@ def _on_pixels(name: str, answer: Signature, size: tuple[int, int, int]) -> Any:
 def _on_files(answer: Signature, size: tuple[int, int, int]) -> Any:
     """Trace `answer` over string `image_bytes` [None], JPEG or PNG files."""
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False)
     def serve(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         image_bytes = tf.ensure_shape(image_bytes, [None])
         image_bytes = _require(tf.shape(image_bytes)[0] > 0, image_bytes, "image_bytes: an empty batch")

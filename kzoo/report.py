@@ -92,7 +92,7 @@ def pretext_figures(
             size = min(run.recipe.train.batch_size, test.size)
             stream = training_stream(test, method.transform, batch_size=size, seed=run.recipe.seed)
             steps = max(1, min(test.size, _HELD_OUT) // size)
-            step = tf.function(method.test_step)
+            step = tf.function(method.test_step, autograph=False)
             logs = [step(batch) for batch in stream.take(steps)]
             found["held_out"] = {key: float(np.mean([one[key] for one in logs])) for key in logs[0]}
         found["own"] = {key: float(value) for key, value in method.assess(train, test).items()}

@@ -87,7 +87,7 @@ class EMPSSL(Method):
             x = layer(x)
         feature = keras.Model(self.backbone.input, x)
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def bag(images: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
             size, view = self.options.patch_size or images.shape[1], self.options.view
             images, seeds = repeated(images, example_seeds(0, 0, ids), self.options.bag)
