@@ -287,20 +287,21 @@ def export(
 
 @_command
 def check(
-    name: Annotated[str, typer.Argument(help="Name of a method or backbone.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Methods or backbones.")],
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Run the conformance suite on an installed method or backbone; takes a minute."""
+    """Run the conformance suite on installed methods or backbones; takes a minute each."""
     from kzoo import registry
 
-    registry.find_any(name)  # a wrong name is told at once
+    for name in names:
+        registry.find_any(name)  # a wrong name is told at once
     with _importing_tensorflow():
         from kzoo.testing import run
 
     console = _console(stderr=as_json)  # JSON has the standard output to itself
     answers, failed = [], False
-    for subject in run.subjects(name):
+    for subject in [subject for name in names for subject in run.subjects(name)]:
         outcomes = run.print_checks(console, subject)
         subject.close()
         answers.append({"kind": subject.kind, "name": subject.name, "checks": [asdict(one) for one in outcomes]})

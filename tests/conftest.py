@@ -1,5 +1,6 @@
 """Plugins that are not installed: `install(fake("name", methods=[...]))` puts them in place of the environment's."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -16,7 +17,11 @@ import pytest
 from pydantic import Field
 
 import kzoo
-from kzoo import BackboneSpec, DatasetSpec, ImageOptions, MethodSpec, Options, hookspecs, locate, plugins
+from kzoo import BackboneSpec, DatasetSpec, ImageOptions, MethodSpec, Options, devices, hookspecs, locate, plugins
+
+devices.split_cpu(2)  # for tests of replicas; TensorFlow lets it be done before anything has used it
+gc.collect()
+gc.freeze()  # what was imported stays: collecting garbage need not look at it every time
 
 collect_ignore = ["thirdparty"]  # a distribution of its own, with tests of its own
 

@@ -135,8 +135,8 @@ def test_a_recipe_that_names_none_of_them_trains(environment, tmp_path):
         RECIPE.format(method="simclr, options: {size: 16, projector: [16]}").replace(
             "digits", "digits, options: {limit: 60}"
         )
-        + "train: {epochs: 1, batch_size: 16, steps_per_epoch: 2}\nevaluate: {knn: null, linear: null}\n"
-        "export: {formats: []}\n"
+        + "train: {epochs: 1, batch_size: 16, steps_per_epoch: 2}\n"
+        "evaluate: {knn: null, linear: null, low_shot: null}\nexport: {formats: []}\n"
     )
     answer = kzoo(environment, "train", "r.yaml", cwd=tmp_path)
     assert answer.returncode == 0, answer.stderr

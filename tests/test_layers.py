@@ -1,6 +1,4 @@
-import subprocess
-import sys
-import textwrap
+import contextlib
 
 import keras
 import numpy as np
@@ -9,6 +7,7 @@ import tensorflow as tf
 
 import kzoo
 from kzoo import losses
+from kzoo.devices import make_strategy
 from kzoo.errors import RecipeError
 from kzoo.layers import (
     BatchNormalization,
@@ -19,8 +18,10 @@ from kzoo.layers import (
     dropout_keys,
     gelu,
     mlp_head,
+    split_batch_statistics,
     swap_batch_normalization,
 )
+from kzoo.testing import train_on_replicas
 
 
 def pair(stock_class, ours_class, shape, **arguments):
@@ -113,72 +114,72 @@ class TestBatchNormalization:
         assert again.get_config() == ours.get_config()
 
 
-REPLICAS = textwrap.dedent("""
-    import numpy as np, tensorflow as tf
-    tf.config.set_logical_device_configuration(
-        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-    import contextlib, keras
-    from kzoo.layers import BatchNormalization, split_batch_statistics
+def normalise_on_replicas(shape, local, synchronized=True):
+    """Outputs and gradients of one device and of two replicas that see a half each; the layer of the one, and the
+    moving statistics of the two."""
+    strategy = make_strategy("mirrored", 2, 2)
+    rng = np.random.default_rng(0)
+    x = rng.normal(1000.0, 3.0, (8, *shape)).astype("float32")  # a far mean: naive E[x^2] - E[x]^2 would cancel
+    x[4:] += 2.0  # the replicas' halves differ
+    up = rng.normal(size=x.shape).astype("float32")
 
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice())
+    def step(layer, x, up):
+        with split_batch_statistics(1) if local else contextlib.nullcontext():
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = layer(x, training=True)
+            grads = tape.gradient(y, [x, layer.gamma.value, layer.beta.value], output_gradients=up)
+        return y, *grads
 
-    def run(shape, local, synchronized=True):
-        rng = np.random.default_rng(0)
-        x = rng.normal(1000.0, 3.0, (8, *shape)).astype("float32")  # a far mean: naive E[x^2] - E[x]^2 would cancel
-        x[4:] += 2.0  # the replicas' halves differ
-        up = rng.normal(size=x.shape).astype("float32")
-
-        def step(layer, x, up):
-            with split_batch_statistics(1) if local else contextlib.nullcontext():
-                with tf.GradientTape() as tape:
-                    tape.watch(x)
-                    y = layer(x, training=True)
-                grads = tape.gradient(y, [x, layer.gamma.value, layer.beta.value], output_gradients=up)
-            return y, *grads
-
-        single = BatchNormalization()
-        single.build(x.shape)
-        want = [np.array(v) for v in step(single, tf.constant(x), tf.constant(up))]
-        with strategy.scope():
-            layer = BatchNormalization(synchronized=synchronized)
-            layer.build(x.shape)
-        halves = [strategy.experimental_distribute_values_from_function(
-            lambda c, a=a: tf.constant(np.split(a, 2)[c.replica_id_in_sync_group])) for a in (x, up)]
-        got = tf.function(lambda x, up: strategy.run(step, (layer, x, up)))(*halves)
-        got = [strategy.experimental_local_results(v) for v in got]
-        joined = [np.concatenate(v) if i < 2 else np.sum(v, axis=0) for i, v in enumerate(got)]
-        moving = [[np.array(c) for c in strategy.experimental_local_results(w.value)]
-                  for w in (layer.moving_mean, layer.moving_variance)]
-        for copies in moving:
-            assert np.array_equal(*copies), copies
-        return x, want, joined, single, [copies[0] for copies in moving]
-
-    for shape in [(3,), (4, 4, 3)]:
-        x, want, got, single, moving = run(shape, local=False)
-        for a, b in zip(want, got):
-            np.testing.assert_allclose(b, a, rtol=2e-4, atol=2e-4)
-        np.testing.assert_allclose(moving[0], single.moving_mean, rtol=1e-5)
-        np.testing.assert_allclose(moving[1], single.moving_variance, rtol=1e-5)
-
-        for arguments in [dict(local=True), dict(local=False, synchronized=False)]:
-            x, want, got, single, moving = run(shape, **arguments)
-            assert np.abs(want[0] - got[0]).max() > 0.05  # each half by its own mean
-            axes = tuple(range(len(shape)))
-            for half in (0, 1):
-                part = np.split(x, 2)[half].astype("float64")
-                alone = (part - part.mean(axes)) / np.sqrt(part.var(axes) + 1e-5)
-                np.testing.assert_allclose(np.split(got[0], 2)[half], alone, rtol=2e-4, atol=2e-4)
-            variance = np.mean([p.astype("float64").var(axes) for p in np.split(x, 2)], axis=0)
-            np.testing.assert_allclose(moving[1], 0.9 + 0.1 * variance, rtol=1e-4)
-            np.testing.assert_allclose(moving[0], 0.1 * x.mean(axes), rtol=1e-5)
-    print("replicas agree")
-""")
+    single = BatchNormalization()
+    single.build(x.shape)
+    want = [np.array(v) for v in step(single, tf.constant(x), tf.constant(up))]
+    with strategy.scope():
+        layer = BatchNormalization(synchronized=synchronized)
+        layer.build(x.shape)
+    halves = [
+        strategy.experimental_distribute_values_from_function(
+            lambda c, a=a: tf.constant(np.split(a, 2)[c.replica_id_in_sync_group])
+        )
+        for a in (x, up)
+    ]
+    got = tf.function(lambda x, up: strategy.run(step, (layer, x, up)))(*halves)
+    got = [strategy.experimental_local_results(v) for v in got]
+    joined = [np.concatenate(v) if i < 2 else np.sum(v, axis=0) for i, v in enumerate(got)]
+    moving = [
+        [np.array(c) for c in strategy.experimental_local_results(w.value)]
+        for w in (layer.moving_mean, layer.moving_variance)
+    ]
+    for copies in moving:
+        np.testing.assert_array_equal(*copies)
+    return x, want, joined, single, [copies[0] for copies in moving]
 
 
-def test_replicas_synchronise_unless_told_not_to():
-    done = subprocess.run([sys.executable, "-c", REPLICAS], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "replicas agree" in done.stdout
+SHAPES = [(3,), (4, 4, 3)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_replicas_synchronise(shape):
+    _, want, got, single, moving = normalise_on_replicas(shape, local=False)
+    for a, b in zip(want, got, strict=True):
+        np.testing.assert_allclose(b, a, rtol=2e-4, atol=2e-4)
+    np.testing.assert_allclose(moving[0], single.moving_mean, rtol=1e-5)
+    np.testing.assert_allclose(moving[1], single.moving_variance, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("told", [{"local": True}, {"local": False, "synchronized": False}])
+def test_replicas_do_not_synchronise_when_told(shape, told):
+    x, want, got, _, moving = normalise_on_replicas(shape, **told)
+    assert np.abs(want[0] - got[0]).max() > 0.05  # each half by its own mean
+    axes = tuple(range(len(shape)))
+    for half in (0, 1):
+        part = np.split(x, 2)[half].astype("float64")
+        alone = (part - part.mean(axes)) / np.sqrt(part.var(axes) + 1e-5)
+        np.testing.assert_allclose(np.split(got[0], 2)[half], alone, rtol=2e-4, atol=2e-4)
+    variance = np.mean([p.astype("float64").var(axes) for p in np.split(x, 2)], axis=0)
+    np.testing.assert_allclose(moving[1], 0.9 + 0.1 * variance, rtol=1e-4)
+    np.testing.assert_allclose(moving[0], 0.1 * x.mean(axes), rtol=1e-5)
 
 
 def dropped(keys, x=None, name="dropout", rate=0.25):
@@ -263,24 +264,15 @@ def dropout_model():
 
 
 def test_dropout_trains_alike_on_replicas_and_again():
-    code = textwrap.dedent("""
-        import importlib.util, numpy as np
-        from kzoo import devices
-        from kzoo.testing.replicas import train_on_replicas
-        devices.split_cpu(2)
-        spec = importlib.util.spec_from_file_location("layers_tests", {path!r})
-        tests = importlib.util.module_from_spec(spec); spec.loader.exec_module(tests)
-        images = np.random.default_rng(0).integers(0, 256, (16, 4, 4, 1)).astype("uint8")
-        def train(count):
-            build = lambda: tests.Guess(tests.dropout_model())
-            return train_on_replicas(build, count, images=images, batch_size=8, steps=4)
-        one = train(1)
-        assert one.distance(train(1)) == 0.0
-        assert one.distance(train(2)) < 1e-12
-        assert np.ptp(one.losses) > 1e-3
-    """).format(path=__file__)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    images = np.random.default_rng(0).integers(0, 256, (16, 4, 4, 1)).astype("uint8")
+
+    def train(count):
+        return train_on_replicas(lambda: Guess(dropout_model()), count, images=images, batch_size=8, steps=4)
+
+    one = train(1)
+    assert one.distance(train(1)) == 0.0
+    assert one.distance(train(2)) < 1e-12
+    assert np.ptp(one.losses) > 1e-3
 
 
 class Composite(keras.layers.Layer):

@@ -21,14 +21,17 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from kzoo import checkpoint, train
+from kzoo import checkpoint, replicas, train
 from kzoo.data import array_source
+from kzoo.devices import make_strategy
 from kzoo.errors import CheckpointError, Interrupted, TrainingError
 from kzoo.files import locked
 from kzoo.method import EpochMeans
 from kzoo.random import fold_in, uniform
 from kzoo.recipe import load
 from kzoo.registry import find_method, resolve
+from kzoo.testing.replicas import build_in_float64
+from kzoo.testing.tiny import tiny_backbone
 
 ROOT = Path(__file__).parents[1]
 BATCH, STEPS, EPOCHS = 8, 5, 3
@@ -194,14 +197,63 @@ def test_forgetting_the_figures_of_the_epoch_shows(whole):
     assert float.fromhex(whole.told.rows[1][1]) == pytest.approx(sum(losses[5:10]) / 5)
 
 
-def test_another_number_of_replicas_repeats_and_misses_no_example():
-    worker = ROOT / "tests" / "elastic_worker.py"
-    done = subprocess.run([sys.executable, worker], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout)
-    for case, copies in (("1 to 1", 1), ("1 to 2", 2), ("2 to 1", 1)):
-        assert found[case]["seen"] == [[1] * 40] * copies
-        assert found[case]["losses"] == pytest.approx(found["1 to 1"]["losses"], rel=1e-6)
+# ---- on another number of replicas -----------------------------------------------------------------------------------
+
+
+class Counting(Marked):
+    """Counts, in a variable, how often it was shown each example."""
+
+    def build_heads(self):
+        super().build_heads()
+        self.seen = self.add_weight(name="seen", shape=(BATCH * STEPS,), dtype="int64", trainable=False)
+
+    def train_step(self, batch):
+        ids = replicas.gather(batch["id"])
+        replicas.local(self.seen).scatter_add(tf.IndexedSlices(tf.ones_like(ids), ids))
+        return super().train_step(batch)
+
+
+@pytest.fixture(scope="module")
+def on_replicas():
+    """By the number of replicas a method, in float64, as rounding differs with that number."""
+
+    def build(count):
+        def method():
+            return Counting(tiny_backbone((16, 16, 3)), queue=2 * BATCH, groups=2, projector=(8,))
+
+        strategy = make_strategy("mirrored" if count > 1 else "single", count, BATCH)
+        # resuming must not depend on how the weights began
+        return build_in_float64(method, strategy, lambda: keras.optimizers.SGD(0.01, momentum=0.9), seed=count)
+
+    return {count: build(count) for count in (1, 2)}
+
+
+def test_another_number_of_replicas_repeats_and_misses_no_example(on_replicas, tmp_path):
+    """Trained to the middle of an epoch on some, and from there to its end on others."""
+    images = np.random.default_rng(0).integers(0, 256, (BATCH * STEPS, 16, 16, 3)).astype("uint8")
+    source, halfway = array_source("images", images), 2
+
+    def restore(method, path):
+        checkpoint.restore(path, checkpoint.state(method), recipe_hash="")
+
+    def train_in_two(before, after):
+        first, second = on_replicas[before], on_replicas[after]
+        folder, losses = tmp_path / f"{before} to {after}", []
+        log = keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: losses.append(float(logs["loss"])))
+        restore(first, tmp_path / "begin")
+        stream = first.stream(source, batch_size=BATCH, seed=1)
+        first.fit(stream, steps_per_epoch=halfway, verbose=0, callbacks=[log])  # an epoch that a signal stops
+        checkpoint.save(folder, halfway, checkpoint.state(first), recipe_hash="")
+        restore(second, folder)
+        second.fit(source, batch_size=BATCH, seed=1, start_step=halfway, verbose=0, callbacks=[log])
+        copies = second.distribute_strategy.experimental_local_results(second.seen.value)
+        return losses, [copy.numpy().tolist() for copy in copies]
+
+    checkpoint.save(tmp_path / "begin", 0, checkpoint.state(on_replicas[1]), recipe_hash="")
+    found = {case: train_in_two(*case) for case in ((1, 1), (1, 2), (2, 1))}
+    for (_, after), (losses, seen) in found.items():
+        assert seen == [[1] * len(images)] * after
+        assert losses == pytest.approx(found[1, 1][0], rel=1e-6)
 
 
 # ---- whole runs ------------------------------------------------------------------------------------------------------
@@ -445,19 +497,16 @@ def test_a_disk_that_is_full_ends_it_with_one_line(tmp_path):
     assert not list((tmp_path / "run").rglob("*.npz"))
 
 
-def test_signals_end_it_with_their_exit_codes(tmp_path):
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    running = {number: begin(tmp_path / number.name, "train.epochs=100000") for number in numbers}
+def test_interrupted_from_the_keyboard_it_ends_with_the_exit_code_of_that(tmp_path):
+    process = begin(tmp_path / "run", "train.epochs=100000")
+    log = tmp_path / "run" / "logs" / "metrics.csv"
     deadline = time.monotonic() + 300
-    for number, process in running.items():
-        log = tmp_path / number.name / "logs" / "metrics.csv"
-        while not (log.exists() and len(log.read_text().splitlines()) > 1):  # until an epoch is over
-            assert process.poll() is None, last_line(process)
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        process.send_signal(number)
-    for number, process in running.items():
-        said = last_line(process)
-        assert process.returncode == 128 + number
-        step = int(re.search(rf"stopped by {number.name} after step (\d+), which is saved", said)[1])
-        assert checkpoint.newest(tmp_path / number.name / "checkpoints").step == step
+    while not (log.exists() and len(log.read_text().splitlines()) > 1):  # until an epoch is over
+        assert process.poll() is None, last_line(process)
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    said = last_line(process)
+    assert process.returncode == 130
+    step = int(re.search(r"stopped by SIGINT after step (\d+), which is saved", said)[1])
+    assert checkpoint.newest(tmp_path / "run" / "checkpoints").step == step

@@ -8,26 +8,33 @@ import signal
 import subprocess
 import sys
 import time
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from kzoo import devices
 from kzoo.errors import StrategyError
 from kzoo.launch import local_cluster
+from kzoo.recipe import load
+from kzoo.train import train
 
 ROOT = Path(__file__).parents[1]
-SMALL = [
-    *("--set", "data.options.limit=128", "--set", "backbone.name=convnet4", "--set", "train.batch_size=64"),
-    *("--set", "method.options.projector=[16,8]", "--set", "evaluate.knn=null", "--set", "evaluate.linear=null"),
-    *("--set", "evaluate.low_shot=null", "--set", "export.formats=[]"),
-]
-EXPORTED = ("--set", "export.formats=[saved_model]")
+SMALL = (
+    *("data.options.limit=128", "backbone.name=convnet4", "train.batch_size=64", "method.options.projector=[16,8]"),
+    *("evaluate={knn: null, linear: null, low_shot: null}", "export.formats=[]"),
+)
+EVERY_EPOCH = "train.checkpoint.every_steps=2"
 pytestmark = pytest.mark.xdist_group("workers")  # each test has several processes already
 
 
 def kzoo(*arguments, **how):
     return [sys.executable, "-m", "kzoo", *map(str, arguments)]
+
+
+def overrides(*values):
+    return [part for value in values for part in ("--set", value)]
 
 
 def losses(folder):
@@ -99,14 +106,9 @@ def test_when_a_worker_dies_the_others_stop_and_a_restart_ends_as_one_process_wi
     folder = tmp_path / "workers"
     recipe = ROOT / "recipes" / "quickstart.yaml"
     # with this schedule the rate does not depend on the number of epochs
-    exact = [
-        "--set",
-        "optimizer={name: sgd, learning_rate: 0.1, schedule: constant}",
-        "--set",
-        "train.precision=float64",
-    ]
-    call = kzoo("launch", recipe, "--workers", 2, *SMALL, *exact, "--run-dir", folder)
-    endless = ["--set", "train.epochs=2000", "--set", "train.checkpoint.every_steps=2"]
+    exact = ["optimizer={name: sgd, learning_rate: 0.1, schedule: constant}", "train.precision=float64"]
+    call = kzoo("launch", recipe, "--workers", 2, "--run-dir", folder, *overrides(*SMALL, *exact, EVERY_EPOCH))
+    endless = overrides("train.epochs=2000")
     with (tmp_path / "said").open("w") as said:
         launcher = subprocess.Popen([*call, *endless], stdout=said, stderr=subprocess.STDOUT)
         wait_for(lambda: len(losses(folder)) >= 2, launcher, folder / "logs" / "metrics.csv")
@@ -122,18 +124,17 @@ def test_when_a_worker_dies_the_others_stop_and_a_restart_ends_as_one_process_wi
     assert not list(children_of_group(folder))
 
     epochs = max(int(path.name.split("-")[1]) for path in (folder / "checkpoints").iterdir()) // 2 + 2
-    shorter = ["--set", f"train.epochs={epochs}", "--set", "train.checkpoint.every_steps=2"]
-    done = subprocess.run([*call, *EXPORTED, *shorter, "--resume"], capture_output=True, text=True)
+    shorter = overrides(f"train.epochs={epochs}", "export.formats=[saved_model]")
+    done = subprocess.run([*call, *shorter, "--resume"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "resumed from" in done.stdout
     assert done.stdout.count(f"epoch   {epochs}/{epochs}") == 1  # the chief alone speaks
     assert json.loads((folder / "kzoo.json").read_text())["status"] == "finished"
     assert (folder / "exports" / "quickstart" / "1" / "saved_model.pb").exists()
 
-    devices_ = ["--set", "train.strategy=mirrored", "--set", "train.devices=2", "--set", f"train.epochs={epochs}"]
-    call = kzoo("train", recipe, *SMALL, *exact, *devices_, "--run-dir", tmp_path / "devices")
-    done = subprocess.run(call, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+    two_devices = ["train.strategy=mirrored", "train.devices=2", f"train.epochs={epochs}"]
+    alone = load(recipe, [*SMALL, *exact, *two_devices])
+    train(alone, tmp_path / "devices", False, Console(file=StringIO()))
     assert len(losses(folder)) == epochs
     assert losses(folder) == pytest.approx(losses(tmp_path / "devices"), rel=1e-10)
 

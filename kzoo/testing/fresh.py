@@ -3,6 +3,7 @@
 It is also where the replicas train, since the CPU can be cut in logical devices only before TensorFlow has used it.
 """
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -68,6 +69,7 @@ class FreshProcess:
 
 def _work(folder: Path, environment: Mapping[str, str]) -> None:
     """Do all parts of the work in the folder; each leaves its answer, or what was wrong, as a file."""
+    gc.freeze()  # what the server imported stays: collecting garbage need not look at it every time
     os.environ.clear()
     os.environ.update(environment)
     with (folder / "said.txt").open("wb") as said:

@@ -13,7 +13,7 @@ from kzoo.layers import mlp_head
 from kzoo.method import Batch, Logs, Method
 from kzoo.state import MemoryBank
 from kzoo_contrastive.matches import matches
-from kzoo_contrastive.nce import NoiseContrast, dot_products, draw_with_noise
+from kzoo_contrastive.nce import NoiseContrast, compare
 from kzoo_contrastive.options import CMCOptions
 
 # L, a and b of sRGB colours lie within a mean plus or minus a width; the authors map that to [-1, 1], this to [0, 1]
@@ -166,23 +166,12 @@ class CMC(Method):
     def contrast(self, outputs: Batch, batch: Batch, training: bool = False) -> Logs:
         """The loss, and how often the own entry scores highest, over all pairs."""
         features = [outputs[view] for view in self.options.views]
-        if self.options.noise is None:
-            labels = tf.cast(batch["id"], tf.int32)
-            entries = [tf.cast(bank.all(), features[0].dtype) for bank in self.banks]
-        else:
-            labels = tf.zeros_like(batch["id"])  # the own entry comes first
-            ids = draw_with_noise(batch["id"], batch["seed"], self.options.noise, self.banks[0].size)
-            entries = [bank.read(ids) for bank in self.banks]
-        terms, hits = [], []
-        for (i, j), noise_contrast in zip(self.pairs, self.noise_contrasts, strict=True):
-            if noise_contrast is None:
-                scores = tf.matmul(features[i], entries[j], transpose_b=True) / self.options.temperature
-                terms.append(losses.cross_entropy(scores, labels))
-            else:
-                scores = dot_products(features[i], entries[j]) / self.options.temperature
-                terms.append(noise_contrast.loss(scores, keep=training))
-            hits.append(losses.accuracy(scores, labels))
-        return {"loss": sums.total(terms), "accuracy": sums.total(hits) / len(hits)}
+        found = [
+            compare(features[i], self.banks[j], batch, noise_contrast, self.options.temperature, keep=training)
+            for (i, j), noise_contrast in zip(self.pairs, self.noise_contrasts, strict=True)
+        ]
+        accuracy = sums.total([accuracy for _, accuracy in found]) / len(found)
+        return {"loss": sums.total([loss for loss, _ in found]), "accuracy": accuracy}
 
     def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
         """Which second view of the batch is most like each first view."""

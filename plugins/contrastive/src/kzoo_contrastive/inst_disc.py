@@ -11,7 +11,7 @@ from kzoo.data import Source, evaluation_batches
 from kzoo.layers import mlp_head
 from kzoo.method import Batch, Logs, Method
 from kzoo.state import MemoryBank
-from kzoo_contrastive.nce import NoiseContrast, dot_products, draw_with_noise
+from kzoo_contrastive.nce import NoiseContrast, compare
 from kzoo_contrastive.options import InstDiscOptions
 
 NEIGHBOURS = 200  # that vote in the paper's own evaluation, section 3.4
@@ -70,19 +70,13 @@ class InstDisc(Method):
 
     def discriminate(self, feature: tf.Tensor, batch: Batch, training: bool = False) -> Logs:
         """The loss of unit-norm features `[b, 128]`, and how often the own entry scores highest of those compared."""
-        if self.noise_contrast is None:
-            entries, labels = tf.cast(self.bank.all(), feature.dtype), tf.cast(batch["id"], tf.int32)
-            scores = tf.matmul(feature, entries, transpose_b=True) / self.options.temperature
-            loss = losses.cross_entropy(scores, labels)
-        else:
-            ids = draw_with_noise(batch["id"], batch["seed"], self.options.noise, self.bank.size)
-            scores = dot_products(feature, self.bank.read(ids)) / self.options.temperature
-            labels = tf.zeros_like(batch["id"])
-            loss = self.noise_contrast.loss(scores, keep=training)
+        loss, accuracy = compare(
+            feature, self.bank, batch, self.noise_contrast, self.options.temperature, keep=training
+        )
         if self.options.proximal:
             moved = feature - tf.cast(self.bank.read(batch["id"]), feature.dtype)
             loss += self.options.proximal * tf.reduce_mean(tf.reduce_sum(tf.square(moved), axis=1))
-        return {"loss": loss, "accuracy": losses.accuracy(scores, labels)}
+        return {"loss": loss, "accuracy": accuracy}
 
     def assess(self, train: Source, test: Source | None) -> dict[str, float]:
         """Accuracy of the weighted vote of 200 neighbours in the bank, each with exp(cosine / temperature)."""

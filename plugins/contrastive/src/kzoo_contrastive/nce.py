@@ -5,8 +5,10 @@ import math
 import keras
 import tensorflow as tf
 
-from kzoo import replicas
+from kzoo import losses, replicas
+from kzoo.method import Batch
 from kzoo.random import fold_in, integers
+from kzoo.state import MemoryBank
 
 
 def draw_with_noise(ids: tf.Tensor, seeds: tf.Tensor, noise: int, examples: int) -> tf.Tensor:
@@ -54,3 +56,27 @@ class NoiseContrast(keras.layers.Layer):
             variable.assign(tf.where(keep, constant, kept))
         odds = scores - tf.math.log(tf.cast(constant, scores.dtype)) - math.log(self.noise)  # log(P / (m / n))
         return tf.reduce_mean(tf.nn.softplus(-odds[:, 0]) + tf.reduce_sum(tf.nn.softplus(odds[:, 1:]), axis=1))
+
+
+def compare(
+    features: tf.Tensor,
+    bank: MemoryBank,
+    batch: Batch,
+    noise_contrast: NoiseContrast | None,
+    temperature: float,
+    keep: bool | tf.Tensor = False,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """How well unit-norm features `[b, d]` tell their own entry of the bank from others.
+
+    noise_contrast: tells it from drawn noise; none: from the whole bank, by a softmax. keep: see `NoiseContrast.loss`.
+
+    Returns the loss, and how often the own entry scores highest of those compared.
+    """
+    if noise_contrast is None:
+        labels = tf.cast(batch["id"], tf.int32)
+        scores = tf.matmul(features, tf.cast(bank.all(), features.dtype), transpose_b=True) / temperature
+        return losses.cross_entropy(scores, labels), losses.accuracy(scores, labels)
+    ids = draw_with_noise(batch["id"], batch["seed"], noise_contrast.noise, bank.size)
+    scores = dot_products(features, bank.read(ids)) / temperature
+    accuracy = losses.accuracy(scores, tf.zeros_like(batch["id"]))  # the own entry comes first
+    return noise_contrast.loss(scores, keep=keep), accuracy
