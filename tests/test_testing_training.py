@@ -40,7 +40,7 @@ def subject():
             "Rising",
             r"on one fixed batch the loss of group 'main' does not fall in 20 steps: loss from .* to .*",
         ),
-        ("collapse", "Collapsing", r"after 60 steps the embedding has collapsed \(spread 0.*; something must keep"),
+        ("collapse", "Collapsing", r"after 40 steps the embedding has collapsed \(spread 0.*; something must keep"),
     ],
 )
 def test_training(subject, check, target, message):
