@@ -1,7 +1,7 @@
 """Several processes that train as one: the same numbers, one that writes, all that stop together.
 
-Here with a queue and shuffled statistics, for which each worker needs the others; every method is trained on two workers
-by benchmarks/replicas.py.
+Here with a queue and shuffled statistics, for which each worker needs the others; benchmarks/replicas.py trains every
+method on two workers.
 """
 
 import csv
