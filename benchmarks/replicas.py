@@ -12,7 +12,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,9 +73,7 @@ def run(names: list[str], devices: int, workers: int) -> "list[dict[str, Trace]]
         return [pickle.loads(file.read_bytes()) for file in files]
 
 
-def differences(
-    names: list[str], cases: Iterable[str] = tuple(CASES), tell: Callable[[str], None] = lambda _: None
-) -> dict[str, dict[str, float]]:
+def differences(names: list[str], tell: Callable[[str], None]) -> dict[str, dict[str, float]]:
     """For each method the largest difference between each case and one device, and "between copies" of any case.
 
     tell: is told what begins.
@@ -83,9 +81,9 @@ def differences(
     tell("one device")
     (one,) = run(names, 1, 1)
     found: dict[str, dict[str, float]] = {name: {} for name in names}
-    for case in cases:
+    for case, (devices, workers) in CASES.items():
         tell(case)
-        several = run(names, *CASES[case])
+        several = run(names, devices, workers)
         for name, row in found.items():
             row[case] = max(process[name].distance(one[name]) for process in several)
             copies = [max(process[name].spread, process[name].distance(several[0][name])) for process in several]
@@ -111,7 +109,7 @@ def main(
     with Console(stderr=True).status("") as status:
         for first in range(0, len(names), TOGETHER):
             some = names[first : first + TOGETHER]
-            found = differences(some, tell=lambda case, some=some: status.update(f"{case}: {', '.join(some)}"))
+            found = differences(some, lambda case, some=some: status.update(f"{case}: {', '.join(some)}"))
             kept = {**_kept(), **{name: {**row, **origin()} for name, row in found.items()}}
             settings = {"steps": STEPS, "batch": BATCH, "precision": "float64"}
             write_text(RESULTS, json.dumps({**settings, "methods": dict(sorted(kept.items()))}, indent=1) + "\n")
