@@ -213,31 +213,28 @@ class Counting(Marked):
         return super().train_step(batch)
 
 
-@pytest.fixture(scope="module")
-def on_replicas():
-    """By the number of replicas a method, in float64, as rounding differs with that number."""
+def counting(count):
+    """On so many replicas, in float64, as rounding differs with their number."""
 
-    def build(count):
-        def method():
-            return Counting(tiny_backbone((16, 16, 3)), queue=2 * BATCH, groups=2, projector=(8,))
+    def build():
+        return Counting(tiny_backbone((16, 16, 3)), queue=2 * BATCH, groups=2, projector=(8,))
 
-        strategy = make_strategy("mirrored" if count > 1 else "single", count, BATCH)
-        # resuming must not depend on how the weights began
-        return build_in_float64(method, strategy, lambda: keras.optimizers.SGD(0.01, momentum=0.9), seed=count)
-
-    return {count: build(count) for count in (1, 2)}
+    strategy = make_strategy("mirrored" if count > 1 else "single", count, BATCH)
+    # resuming must not depend on how the weights began
+    return build_in_float64(build, strategy, lambda: keras.optimizers.SGD(0.01, momentum=0.9), seed=count)
 
 
-def test_another_number_of_replicas_repeats_and_misses_no_example(on_replicas, tmp_path):
+def test_another_number_of_replicas_repeats_and_misses_no_example(tmp_path):
     """Trained to the middle of an epoch on some, and from there to its end on others."""
     images = np.random.default_rng(0).integers(0, 256, (BATCH * STEPS, 16, 16, 3)).astype("uint8")
     source, halfway = array_source("images", images), 2
+    methods = {count: counting(count) for count in (1, 2)}
 
     def restore(method, path):
         checkpoint.restore(path, checkpoint.state(method), recipe_hash="")
 
     def train_in_two(before, after):
-        first, second = on_replicas[before], on_replicas[after]
+        first, second = methods[before], methods[after]
         folder, losses = tmp_path / f"{before} to {after}", []
         log = keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: losses.append(float(logs["loss"])))
         restore(first, tmp_path / "begin")
@@ -249,7 +246,7 @@ def test_another_number_of_replicas_repeats_and_misses_no_example(on_replicas, t
         copies = second.distribute_strategy.experimental_local_results(second.seen.value)
         return losses, [copy.numpy().tolist() for copy in copies]
 
-    checkpoint.save(tmp_path / "begin", 0, checkpoint.state(on_replicas[1]), recipe_hash="")
+    checkpoint.save(tmp_path / "begin", 0, checkpoint.state(methods[1]), recipe_hash="")
     found = {case: train_in_two(*case) for case in ((1, 1), (1, 2), (2, 1))}
     for (_, after), (losses, seen) in found.items():
         assert seen == [[1] * len(images)] * after

@@ -29,7 +29,6 @@ SMALL = (
     "method={name: moco_v2, options: {queue: 128, groups: 2, projector: [16, 8]}}",
     "evaluate={knn: null, linear: null, low_shot: null}",
 )
-EVERY_EPOCH = "train.checkpoint.every_steps=2"
 pytestmark = pytest.mark.xdist_group("workers")  # each test has several processes already
 
 
@@ -100,7 +99,8 @@ def test_when_a_worker_dies_the_others_stop_and_a_restart_ends_as_one_process_wi
     recipe = ROOT / "recipes" / "quickstart.yaml"
     # with this schedule the rate does not depend on the number of epochs
     exact = ["optimizer={name: sgd, learning_rate: 0.1, schedule: constant}", "train.precision=float64"]
-    call = kzoo("launch", recipe, "--workers", 2, "--run-dir", folder, *overrides(*SMALL, *exact, EVERY_EPOCH))
+    every_epoch = "train.checkpoint.every_steps=2"
+    call = kzoo("launch", recipe, "--workers", 2, "--run-dir", folder, *overrides(*SMALL, *exact, every_epoch))
     endless = overrides("train.epochs=2000")
     with (tmp_path / "said").open("w") as said:
         launcher = subprocess.Popen([*call, *endless], stdout=said, stderr=subprocess.STDOUT)

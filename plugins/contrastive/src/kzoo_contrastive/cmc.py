@@ -13,7 +13,7 @@ from kzoo.layers import mlp_head
 from kzoo.method import Batch, Logs, Method
 from kzoo.state import MemoryBank
 from kzoo_contrastive.matches import matches
-from kzoo_contrastive.nce import NoiseContrast, compare
+from kzoo_contrastive.nce import NoiseContrast, compare, drawn_noise
 from kzoo_contrastive.options import CMCOptions
 
 # L, a and b of sRGB colours lie within a mean plus or minus a width; the authors map that to [-1, 1], this to [0, 1]
@@ -166,8 +166,9 @@ class CMC(Method):
     def contrast(self, outputs: Batch, batch: Batch, training: bool = False) -> Logs:
         """The loss, and how often the own entry scores highest, over all pairs."""
         features = [outputs[view] for view in self.options.views]
+        own, drawn = batch["id"], drawn_noise(batch, self.options.noise, self.banks[0].size)  # the same for all pairs
         found = [
-            compare(features[i], self.banks[j], batch, noise_contrast, self.options.temperature, keep=training)
+            compare(features[i], self.banks[j], own, drawn, noise_contrast, self.options.temperature, keep=training)
             for (i, j), noise_contrast in zip(self.pairs, self.noise_contrasts, strict=True)
         ]
         accuracy = sums.total([accuracy for _, accuracy in found]) / len(found)

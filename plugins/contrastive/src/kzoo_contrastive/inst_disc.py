@@ -11,7 +11,7 @@ from kzoo.data import Source, evaluation_batches
 from kzoo.layers import mlp_head
 from kzoo.method import Batch, Logs, Method
 from kzoo.state import MemoryBank
-from kzoo_contrastive.nce import NoiseContrast, compare
+from kzoo_contrastive.nce import NoiseContrast, compare, drawn_noise
 from kzoo_contrastive.options import InstDiscOptions
 
 NEIGHBOURS = 200  # that vote in the paper's own evaluation, section 3.4
@@ -70,8 +70,9 @@ class InstDisc(Method):
 
     def discriminate(self, feature: tf.Tensor, batch: Batch, training: bool = False) -> Logs:
         """The loss of unit-norm features `[b, 128]`, and how often the own entry scores highest of those compared."""
+        drawn = drawn_noise(batch, self.options.noise, self.bank.size)
         loss, accuracy = compare(
-            feature, self.bank, batch, self.noise_contrast, self.options.temperature, keep=training
+            feature, self.bank, batch["id"], drawn, self.noise_contrast, self.options.temperature, keep=training
         )
         if self.options.proximal:
             moved = feature - tf.cast(self.bank.read(batch["id"]), feature.dtype)

@@ -58,25 +58,31 @@ class NoiseContrast(keras.layers.Layer):
         return tf.reduce_mean(tf.nn.softplus(-odds[:, 0]) + tf.reduce_sum(tf.nn.softplus(odds[:, 1:]), axis=1))
 
 
+def drawn_noise(batch: Batch, noise: int | None, examples: int) -> tf.Tensor | None:
+    """`draw_with_noise` for the examples of a batch; none where they are to be compared with the whole bank."""
+    return None if noise is None else draw_with_noise(batch["id"], batch["seed"], noise, examples)
+
+
 def compare(
     features: tf.Tensor,
     bank: MemoryBank,
-    batch: Batch,
+    own: tf.Tensor,
+    drawn: tf.Tensor | None,
     noise_contrast: NoiseContrast | None,
     temperature: float,
     keep: bool | tf.Tensor = False,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """How well unit-norm features `[b, d]` tell their own entry of the bank from others.
 
-    noise_contrast: tells it from drawn noise; none: from the whole bank, by a softmax. keep: see `NoiseContrast.loss`.
+    own: int64 `[b]`. drawn: from `drawn_noise`; none: the others are the whole bank, and a softmax tells.
+    noise_contrast: tells from the drawn ones. keep: see its `loss`.
 
     Returns the loss, and how often the own entry scores highest of those compared.
     """
-    if noise_contrast is None:
-        labels = tf.cast(batch["id"], tf.int32)
+    if drawn is None:
+        labels = tf.cast(own, tf.int32)
         scores = tf.matmul(features, tf.cast(bank.all(), features.dtype), transpose_b=True) / temperature
         return losses.cross_entropy(scores, labels), losses.accuracy(scores, labels)
-    ids = draw_with_noise(batch["id"], batch["seed"], noise_contrast.noise, bank.size)
-    scores = dot_products(features, bank.read(ids)) / temperature
-    accuracy = losses.accuracy(scores, tf.zeros_like(batch["id"]))  # the own entry comes first
+    scores = dot_products(features, bank.read(drawn)) / temperature
+    accuracy = losses.accuracy(scores, tf.zeros_like(own))  # the own entry comes first
     return noise_contrast.loss(scores, keep=keep), accuracy
