@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kzoo.testing.replicas import Trace
 
 RESULTS = Path(__file__).parent / "results" / "replicas.json"
-STEPS, BATCH = 10, 32
+STEPS, BATCH = 10, 16
 TOLERANCE = 1e-5
 TOGETHER = 6  # methods trained by one process
 
