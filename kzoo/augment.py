@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from kzoo.data import to_float
 from kzoo.errors import DataError
-from kzoo.random import bernoulli, fold_in, integers, permutation, uniform
+from kzoo.random import bernoulli, fold_in, in_double, integers, permutation, uniform
 
 Range = tuple[float, float]
 
@@ -87,7 +87,7 @@ def _candidate_boxes(
     Returns the height and width of the first that fits the image (int32 `[B]`), and whether any did (bool `[B]`).
     """
     area = tf.cast(height * width, tf.float32) * uniform(fold_in(seeds, "area"), (10,), *scale)
-    aspect = tf.exp(uniform(fold_in(seeds, "ratio"), (10,), math.log(ratio[0]), math.log(ratio[1])))
+    aspect = in_double(tf.exp, uniform(fold_in(seeds, "ratio"), (10,), math.log(ratio[0]), math.log(ratio[1])))
     heights = tf.cast(tf.round(tf.sqrt(area / aspect)), tf.int32)
     widths = tf.cast(tf.round(tf.sqrt(area * aspect)), tf.int32)
     fits = (heights > 0) & (heights <= height) & (widths > 0) & (widths <= width)
@@ -447,8 +447,8 @@ def _colour(factors: Jitter, channels: int) -> _Colour:
     if channels == 1:
         return _Colour(scale, pivot)
     angle = 2 * np.float32(np.pi) * factors.hue
-    along = (factors.saturation * tf.cos(angle) - 1)[:, None, None] * _CHROMA
-    across = (factors.saturation * tf.sin(angle))[:, None, None] * _QUADRATURE
+    along = (factors.saturation * in_double(tf.cos, angle) - 1)[:, None, None] * _CHROMA
+    across = (factors.saturation * in_double(tf.sin, angle))[:, None, None] * _QUADRATURE
     return _Colour(scale * (np.eye(3, dtype=np.float32) + along + across), pivot * LUMINANCE)
 
 
@@ -511,11 +511,15 @@ def draw_hsv_power(seeds: tf.Tensor) -> HSVPower:
     """
     seeds = fold_in(seeds, "hsv_power_jitter")
     return HSVPower(
-        2 ** uniform(fold_in(seeds, "factor"), (2,), -0.5, 0.5),
-        2 ** uniform(fold_in(seeds, "power"), (2,), -2.0, 2.0),
+        in_double(_two_to, uniform(fold_in(seeds, "factor"), (2,), -0.5, 0.5)),
+        in_double(_two_to, uniform(fold_in(seeds, "power"), (2,), -2.0, 2.0)),
         uniform(fold_in(seeds, "offset"), (2,), -0.1, 0.1),
         uniform(fold_in(seeds, "hue"), (), -0.1, 0.1),
     )
+
+
+def _two_to(power: tf.Tensor) -> tf.Tensor:
+    return 2.0**power
 
 
 def hsv_power(images: tf.Tensor, parameters: HSVPower) -> tf.Tensor:

@@ -88,12 +88,24 @@ _mix = _traced_once(_mixed)
 _fraction = _traced_once(lambda x: _upper_fraction(_mixed(x)))
 
 
+def in_double(function: Callable[..., tf.Tensor], *values: tf.Tensor) -> tf.Tensor:
+    """What a function of float32 numbers gives in float64, as float32.
+
+    In float32, sin, cos, exp, log and powers round otherwise in vector and in scalar instructions, and the batch size
+    decides which of its examples get the one and which the other.
+    """
+    return tf.cast(function(*(tf.cast(value, tf.float64) for value in values)), tf.float32)
+
+
+def _box_muller(u: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
+    return tf.sqrt(-2.0 * tf.math.log(1.0 - u)) * tf.cos(2 * np.pi * v)  # 1 - u lies in (0, 1]: its log is finite
+
+
 @_traced_once
 def _gauss(x: tf.Tensor) -> tf.Tensor:
     """A standard normal number from 48 mixed bits."""
     bits = _mixed(x)
-    radius = tf.sqrt(-2.0 * tf.math.log(1.0 - _upper_fraction(bits)))  # 1 - u lies in (0, 1]: the logarithm is finite
-    return radius * tf.cos(np.float32(2 * np.pi) * _next_fraction(bits))
+    return in_double(_box_muller, _upper_fraction(bits), _next_fraction(bits))
 
 
 def _numbered(seeds: tf.Tensor, shape: Shape) -> tf.Tensor:
@@ -140,10 +152,7 @@ def uniform(
 
 
 def normal(seeds: tf.Tensor, shape: Shape = ()) -> tf.Tensor:
-    """Float32 `[B, *shape]`, standard normal (Box & Muller 1958), within ±5.8.
-
-    The last bit may differ with the batch size: log and cos round differently in vector and in scalar instructions.
-    """
+    """Float32 `[B, *shape]`, standard normal (Box & Muller 1958), within ±5.8."""
     return _gauss(_numbered(seeds, shape))
 
 

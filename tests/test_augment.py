@@ -477,6 +477,19 @@ def test_an_example_does_not_depend_on_its_batch(function):
     np.testing.assert_allclose(function(images[order], tf.gather(seeds, order)), together[order], atol=1e-5)
 
 
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_what_is_drawn_is_the_same_to_the_bit_in_batches_of_any_size(count):
+    def drawn(seeds):
+        colour = augment._colour(augment.draw_jitter(seeds, 0.8, 0.8, 0.8, 0.2), 3)
+        boxes = augment.draw_crops(seeds, 2000, 3000), augment.draw_erasures(seeds, 2000, 3000)
+        return *colour, *boxes, *augment.draw_hsv_power(seeds), augment.draw_blur(seeds)
+
+    seeds = seeds_for(24)
+    parts = [drawn(seeds[start : start + count]) for start in range(0, 24, count)]
+    for together, *apart in zip(drawn(seeds), *parts, strict=True):
+        np.testing.assert_array_equal(together, np.concatenate(apart))
+
+
 def test_unknown_batch_in_tf_data_and_a_remainder(function):
     images, seeds = pictures(12, 32, 32), seeds_for(12)
     data = tf.data.Dataset.from_tensor_slices((images, seeds)).batch(5).map(function)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from kzoo import augment, losses, replicas
 from kzoo.errors import OptionsError
 from kzoo.method import Batch, Logs, Method
-from kzoo.random import fold_in, uniform
+from kzoo.random import fold_in, in_double, uniform
 from kzoo_context.options import ExemplarOptions
 from kzoo_context.parts import BUILD_SIDE, cut, dropout, embed_parts, encoder_after, keys_of, square
 
@@ -20,7 +20,7 @@ from kzoo_context.parts import BUILD_SIDE, cut, dropout, embed_parts, encoder_af
 # orthonormalised, which changes the fourth digit.
 COMPONENTS = np.linalg.qr(
     np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
-)[0].astype(np.float32)
+)[0]
 
 
 class Transform(NamedTuple):
@@ -188,7 +188,7 @@ def transform(images: tf.Tensor, corners: tf.Tensor, size: int, parameters: Tran
     """
     middle = (size - 1) / 2
     # from a pixel (x, y) of the patch to one of the image: about the middle, turn and scale; then go to where it lies
-    cosine, sine = parameters.scale * tf.cos(parameters.angle), parameters.scale * tf.sin(parameters.angle)
+    cosine, sine = (parameters.scale * in_double(f, parameters.angle) for f in (tf.cos, tf.sin))
     top, left = tf.unstack(tf.cast(corners, tf.float32) + middle + parameters.shift * size, axis=1)
     matrix = [
         *(cosine, -sine, left - middle * (cosine - sine)),
@@ -203,9 +203,9 @@ def transform(images: tf.Tensor, corners: tf.Tensor, size: int, parameters: Tran
         interpolation="BILINEAR",
         fill_mode="REFLECT",
     )
-    components = COMPONENTS if images.shape[-1] == 3 else np.ones((1, 1), np.float32)
+    components = COMPONENTS if images.shape[-1] == 3 else np.ones((1, 1))
     deviation = patches - tf.reduce_mean(patches, axis=[1, 2], keepdims=True)
-    stretch = tf.einsum("ck,nk,dk->ncd", components, parameters.contrast - 1, components)
+    stretch = in_double(lambda by: tf.einsum("ck,nk,dk->ncd", components, by, components), parameters.contrast - 1)
     patches = patches + tf.einsum("nhwd,ncd->nhwc", deviation, stretch)
     patches = tf.ensure_shape(patches, [None, size, size, images.shape[-1]])
     return tf.clip_by_value(patches, 0.0, 1.0)
