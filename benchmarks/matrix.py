@@ -59,7 +59,7 @@ def main() -> None:
         steps = source.size // recipe.train.batch_size
         model = runs.build_method(recipe, source)
         train.compile_method(model, recipe, steps)
-        before = [np.array(variable) for variable in model.backbone.trainable_variables]
+        before = [variable.numpy() for variable in model.backbone.trainable_variables]
         stream = model.stream(source, batch_size=recipe.train.batch_size, seed=recipe.seed)
         loss = model.fit(stream, steps_per_epoch=steps, verbose=0).history["loss"][-1]
         still = sum(
