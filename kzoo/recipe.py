@@ -457,6 +457,8 @@ def _advice(document: _Document, item: Any) -> str:
         ]
         if len(homes) == 1 and homes != sections:
             return f"unknown key; did you mean '{homes[0]}.{key}'?"
+        if sections and key in Recipe.model_fields:
+            return f"unknown key; did you mean '{key}', outside '{owner}'?"
     return ""
 
 

@@ -75,6 +75,10 @@ WRONG = {
         ("  per: 256", "  epochs: 3"),
         "r.yaml:11: optimizer.epochs: unknown key; did you mean 'train.epochs'?",
     ),
+    "key of the recipe itself": (
+        ("  epochs:", "  seed:"),
+        "r.yaml:13: train.seed: unknown key; did you mean 'seed', outside 'train'?",
+    ),
     "option outside options": (
         ("  options: {temperature: 0.2}", "  temperature: 0.2"),
         "r.yaml:8: method.temperature: unknown key; did you mean 'method.options.temperature'?",
