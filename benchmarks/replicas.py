@@ -45,20 +45,14 @@ def train(names: list[str], devices: int, into: Path) -> None:
 
     strategy = machine.make_strategy("mirrored" if devices > 1 else "auto", devices if devices > 1 else None, BATCH)
 
-    import keras
-
     from kzoo.testing.replicas import train_under
     from kzoo.testing.subjects import MethodSubject
 
     traces = {}
     for name in names:
         setup = MethodSubject(registry.find_method(name)).setup
-
-        def optimizer(rate: float = setup.spec.check_learning_rate) -> keras.optimizers.Optimizer:
-            return keras.optimizers.SGD(rate, momentum=0.9)
-
         traces[name] = train_under(
-            strategy, setup.build, setup.source(), batch_size=BATCH, steps=STEPS, optimizer=optimizer
+            strategy, setup.build, setup.source(), batch_size=BATCH, steps=STEPS, optimizer=setup.optimizer
         )
     into.write_bytes(pickle.dumps(traces))
 

@@ -66,6 +66,10 @@ class MethodSetup:
             backbone = registry.build_backbone(self.backbone, shape, **spec.check_options)
         return registry.resolve(self.spec)(backbone, options, examples=COUNT)
 
+    def optimizer(self) -> keras.optimizers.Optimizer:
+        """What trains the method, as quick as its record allows."""
+        return keras.optimizers.SGD(self.spec.check_learning_rate, momentum=0.9)
+
     def import_plugins(self) -> None:
         """Make all classes known that a saved method names."""
         registry.resolve(self.spec)

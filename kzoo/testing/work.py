@@ -47,12 +47,8 @@ class Job:
 
 
 def build_reference(setup: MethodSetup, strategy: tf.distribute.Strategy | None = None, seed: int = 0) -> Method:
-    """The method in float64, ready for the reference run, as quick as its record allows."""
-
-    def optimizer() -> keras.optimizers.Optimizer:
-        return keras.optimizers.SGD(setup.spec.check_learning_rate, momentum=0.9)
-
-    return build_in_float64(setup.build, strategy, optimizer, STEPS, seed)
+    """The method in float64, ready for the reference run."""
+    return build_in_float64(setup.build, strategy, setup.optimizer, STEPS, seed)
 
 
 def run_reference(
