@@ -8,7 +8,7 @@ backbone alone.
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from kzoo import optimizers, replicas, sums, workers
 from kzoo.data import Source, array_source, to_float, training_stream
-from kzoo.errors import OptionsError, StrategyError, TrainingError
+from kzoo.errors import DataError, OptionsError, StrategyError, TrainingError
 from kzoo.layers import dropout_keys
 from kzoo.losses import full_precision
 from kzoo.options import Options
@@ -82,7 +82,9 @@ class Method(keras.Model):
         self.options = options
         self.examples = examples
         self.optimizers: dict[str, keras.optimizers.Optimizer] = {}
-        self.total_steps: int | None = None
+        self.whole_steps: int | None = None  # of the training, as compile was told
+        self.total_steps: int | None = None  # of the training that is under way
+        self.first_step = 0  # of that training, in steps of the optimizer
         self.clip_norm: float | None = None
         self.clip_tensor_norm: float | None = None
         self.accumulate = 1
@@ -198,8 +200,8 @@ class Method(keras.Model):
         """Share of the training that is done before this step, float32 in [0, 1]; 0 where its end is not known."""
         if not self.total_steps:
             return tf.constant(0.0)
-        step = tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.float32)
-        return tf.minimum(1.0, step / self.total_steps)
+        step = tf.convert_to_tensor(self.optimizer.iterations) - self.first_step
+        return tf.minimum(1.0, tf.cast(step, tf.float32) / self.total_steps)
 
     def minimise(self, batch: Batch, *, loss: Callable[[Batch], Logs] | None = None, group: str | None = None) -> Logs:
         """One optimizer step on a loss that is a mean over this replica's examples.
@@ -255,7 +257,8 @@ class Method(keras.Model):
             clip_norm: largest norm of the whole gradient of the joint batch. clip_tensor_norm: of each tensor's (DINO).
             accumulate: cut each batch in so many parts, one after the other, for one update; saves memory. Losses that
                 compare examples see one part at a time.
-            total_steps: of the whole training, for what changes in its course; `fit` counts them where it can.
+            total_steps: of the whole training, for what changes in its course, over all that `fit` is called for; none:
+                each call of `fit` is a training of its own, whose steps it counts.
             jit_compile: "auto" means XLA on one accelerator only; on the CPU it makes steps several times slower.
 
         Raises:
@@ -265,7 +268,6 @@ class Method(keras.Model):
         if jit_compile == "auto":
             jit_compile = replicas.count() == 1 and bool(tf.config.list_physical_devices("GPU"))
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
-        sums.keep_order()
         own: keras.optimizers.Optimizer = self.optimizer  # type: ignore[has-type]
         self.optimizers = {}
         for number, (name, group) in enumerate(self.optimizer_groups().items()):
@@ -285,52 +287,87 @@ class Method(keras.Model):
                     "train.precision: mixed_float16 works on one replica; use mixed_bfloat16 on several"
                 )
         self.clip_norm, self.clip_tensor_norm, self.accumulate = clip_norm, clip_tensor_norm, accumulate
-        self.total_steps = total_steps
+        self.whole_steps = self.total_steps = total_steps
+        self.first_step = 0
 
-    def fit(
+    def fit(  # type: ignore[override]
         self,
-        x: Any = None,
+        x: Source | np.ndarray,
         *,
         batch_size: int | None = None,
         epochs: int = 1,
+        steps_per_epoch: int | None = None,
         seed: int = 0,
         start_step: int = 0,
         **kwargs: Any,
-    ) -> Any:
-        """Train, as `keras.Model.fit`.
+    ) -> keras.callbacks.History:
+        """Train on raw images, which are shuffled, batched and passed through the pretext here.
 
         Args:
-            x: raw images, uint8 `[N, H, W, C]`, or a source of them (`kzoo.open_dataset`), which are shuffled, batched
-                and passed through the pretext here; or a dataset of batches that the pretext already made (`stream`).
-            batch_size: of the global batch, for raw images; 256 or N if that is less.
-            seed: of order and augmentation, for raw images.
-            start_step: go on where a training with the same variables stood after so many steps, also within an epoch;
-                a dataset begins with the batch of that step. Callbacks that can `set_state` are then not told again
-                that this epoch begins.
+            x: uint8 `[N, H, W, C]`, or a source (`kzoo.open_dataset`).
+            batch_size: of the global batch; 256, or N if that is less.
+            steps_per_epoch: none: as many as there are whole batches.
+            seed: of order and augmentation.
+            start_step: go on where a training with the same variables stood after so many steps, also within an epoch.
+            kwargs: more for `keras.Model.fit`: callbacks, verbose.
+
+        Raises:
+            DataError: other images than these, or fewer than a batch.
         """
         source = array_source(self.name, x) if isinstance(x, np.ndarray) else x
-        raw = isinstance(source, Source)
-        batch_size = int(batch_size or (min(256, source.size) if raw else 0))
-        if raw:
-            self.vocabulary = source.vocabulary
-            kwargs.setdefault("steps_per_epoch", source.size // batch_size)
-        steps = kwargs.get("steps_per_epoch")
-        if self.total_steps is None and steps:
-            self.total_steps = epochs * steps
-        kwargs.setdefault("shuffle", False)  # the stream is in its order already
-        kwargs["epochs"] = epochs
-        callbacks: Any = list(kwargs.pop("callbacks", None) or [])
-        if not any(isinstance(callback, EpochMeans) for callback in callbacks):
-            callbacks.insert(0, EpochMeans())
-        if steps:
-            start_step = start_step or kwargs.pop("initial_epoch", 0) * steps
-            kwargs["initial_epoch"], done = divmod(start_step, steps)
-            if done:
-                told = {"verbose": kwargs.get("verbose", "auto"), "epochs": epochs, "steps": steps}
-                callbacks = _RestOfEpoch(callbacks, done, self, **told)
-        if raw:
-            source = self.stream(source, batch_size=batch_size, seed=seed, start_step=start_step)
-        return super().fit(source, callbacks=callbacks, **kwargs)
+        if not isinstance(source, Source):
+            raise DataError(
+                f"{self.name}: fit takes uint8 images [N, H, W, C] or a source, and fit_batches what stream makes of "
+                f"them; received {type(x).__name__}"
+            )
+        self.vocabulary = source.vocabulary
+        batch_size = batch_size or min(256, source.size)
+        batches = self.stream(source, batch_size=batch_size, seed=seed, start_step=start_step)
+        steps = steps_per_epoch or source.size // batch_size
+        return self.fit_batches(batches, epochs=epochs, steps_per_epoch=steps, start_step=start_step, **kwargs)
+
+    def fit_batches(
+        self,
+        batches: Any,
+        *,
+        epochs: int = 1,
+        steps_per_epoch: int,
+        start_step: int = 0,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
+        """Train on batches that the pretext has made, as `stream` gives them.
+
+        Args:
+            batches: they begin with the batch of `start_step`.
+            start_step: as in `fit`. Callbacks that can `set_state` are not told again that this epoch begins.
+        """
+        self._count_from(start_step, epochs * steps_per_epoch)
+        every: Any = list(callbacks)
+        if not any(isinstance(callback, EpochMeans) for callback in every):
+            every.insert(0, EpochMeans())
+        initial_epoch, done = divmod(start_step, steps_per_epoch)
+        if done:
+            told = {"verbose": kwargs.get("verbose", "auto"), "epochs": epochs, "steps": steps_per_epoch}
+            every = _RestOfEpoch(every, done, self, **told)
+        with sums.in_order():
+            return super().fit(
+                batches,
+                epochs=epochs,
+                steps_per_epoch=steps_per_epoch,
+                initial_epoch=initial_epoch,
+                callbacks=every,
+                shuffle=False,  # they are in their order already
+                **kwargs,
+            )
+
+    def _count_from(self, start_step: int, total_steps: int) -> None:
+        """What `progress` counts: from `compile` where that said the whole, else from this training's beginning."""
+        if self.whole_steps is None:
+            counted = int(self.optimizer.iterations.numpy()) - start_step, total_steps
+            if counted != (self.first_step, self.total_steps):
+                self.first_step, self.total_steps = counted
+                self.train_function = None  # which has the old ones in it
 
     def stream(self, source: Any, *, batch_size: int, seed: int, start_step: int = 0) -> Any:
         """The endless training batches of a `kzoo.data.Source`, laid over the replicas of the current strategy."""

@@ -5,7 +5,8 @@ buffer. Of three inputs or more, that is a matter of timing, and so is the round
 the graph optimiser makes one of `a + b + c`. A training could not be repeated to the bit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
@@ -20,11 +21,21 @@ def total(terms: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.add_n(terms) if len(terms) <= _SAFE else tf.reduce_sum(tf.stack(terms), axis=0)
 
 
-def keep_order() -> None:
-    """From now on, sum gradients and `a + b + c` in their order, in this process."""
-    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
+@contextmanager
+def in_order() -> Iterator[None]:
+    """Within the block gradients, and `a + b + c` in a graph that is run there first, are summed in their order.
+
+    Both are settings of the whole process, so they are taken back at the end of the block.
+    """
+    before = tf.config.optimizer.get_experimental_options().get("arithmetic_optimization", True)
     space = backprop._default_vspace  # no public name leads to how a tape adds gradients
+    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
     pywrap_tfe.TFE_Py_RegisterVSpace(space._replace(aggregate_fn=_add_gradients))
+    try:
+        yield
+    finally:
+        pywrap_tfe.TFE_Py_RegisterVSpace(space)
+        tf.config.optimizer.set_experimental_options({"arithmetic_optimization": before})
 
 
 def _add_gradients(gradients: list[Any]) -> Any:

@@ -9,7 +9,7 @@ from pydantic import Field
 import kzoo
 from kzoo import optimizers
 from kzoo.data import array_source
-from kzoo.errors import OptionsError, StrategyError, TrainingError
+from kzoo.errors import DataError, OptionsError, StrategyError, TrainingError
 from kzoo.method import Group, Method
 from kzoo.random import fold_in, uniform
 
@@ -49,9 +49,9 @@ def images(count=32, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (count, 4, 4, 1)).astype("uint8")
 
 
-def method(**options):
+def method(kind=Mean, **options):
     keras.utils.set_random_seed(0)
-    return Mean(backbone(), **options)
+    return kind(backbone(), name="mean", **options)
 
 
 def batch_of(model, count=8):
@@ -245,6 +245,41 @@ def test_progress_goes_from_nothing_to_all():
         seen.append(float(model.progress()))
         model.train_step(batch)
     assert seen == [0, 0.25, 0.5, 0.75, 1, 1]
+
+
+class Watched(Mean):
+    """Keeps where the training stood at each step."""
+
+    def train_step(self, batch):
+        begins = self.progress()
+        return {**super().train_step(batch), "progress": begins}
+
+
+def test_each_training_has_its_own_progress():
+    """A second `fit` begins at 0 again, however long the first was; both end one step before 1."""
+    model, seen = method(Watched), []
+    model.compile("sgd")
+    record = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(float(logs["progress"])))
+    for epochs in (1, 2, 2):
+        model.fit(images(), batch_size=8, epochs=epochs, verbose=0, callbacks=[record])
+    np.testing.assert_allclose(seen, [*np.arange(4) / 4, *np.arange(8) / 8, *np.arange(8) / 8], atol=1e-6)
+
+
+def test_a_training_in_parts_that_compile_knows_whole_goes_on():
+    model, seen = method(Watched), []
+    model.compile("sgd", total_steps=8)
+    record = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(float(logs["progress"])))
+    for _ in range(2):
+        model.fit(images(), batch_size=8, verbose=0, callbacks=[record])
+    np.testing.assert_allclose(seen, np.arange(8) / 8, atol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [images().astype("float32") / 255, tf.data.Dataset.range(3), None])
+def test_fit_says_what_it_takes(wrong):
+    model = method()
+    model.compile("sgd")
+    with pytest.raises(DataError, match=r"^mean: (images must be uint8|fit takes uint8 images)"):
+        model.fit(wrong, batch_size=8)
 
 
 def test_epochs_begin_once_each():

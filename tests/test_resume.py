@@ -239,7 +239,7 @@ def test_another_number_of_replicas_repeats_and_misses_no_example(tmp_path):
         log = keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: losses.append(float(logs["loss"])))
         restore(first, tmp_path / "begin")
         stream = first.stream(source, batch_size=BATCH, seed=1)
-        first.fit(stream, steps_per_epoch=halfway, verbose=0, callbacks=[log])  # an epoch that a signal stops
+        first.fit_batches(stream, steps_per_epoch=halfway, verbose=0, callbacks=[log])  # an epoch that a signal stops
         checkpoint.save(folder, halfway, checkpoint.state(first), recipe_hash="")
         restore(second, folder)
         second.fit(source, batch_size=BATCH, seed=1, start_step=halfway, verbose=0, callbacks=[log])

@@ -92,7 +92,7 @@ def train_under(
     per_epoch = source.size // batch_size
     epochs, rest = divmod(steps, per_epoch)
     log = _Log()
-    method.fit(
+    method.fit_batches(
         method.stream(source, batch_size=batch_size, seed=seed),
         epochs=1 if rest else epochs,
         steps_per_epoch=steps if rest else per_epoch,
@@ -153,7 +153,7 @@ def train_on_batches(
         data = method.distribute_strategy.distribute_datasets_from_function(lambda context, data=data: data)
     log = _Log()
     keep = keras.callbacks.LambdaCallback(on_train_batch_end=log)
-    method.fit(
+    method.fit_batches(
         data,
         steps_per_epoch=per_epoch,
         epochs=epochs,
