@@ -4,6 +4,8 @@ A source hands out cheap raw elements (an index, an encoded record) in an order 
 them later, so that shuffling, skipping and sharding never touch a pixel.
 """
 
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -28,6 +30,7 @@ Batch = dict[str, tf.Tensor]
 _MID_GREY = 128.0
 _SHUFFLE_BYTES = 1 << 30  # records held in memory to shuffle them; a split up to this size is shuffled fully
 _as_written = tf.autograph.experimental.do_not_convert  # AutoGraph would rewrite all that is called, at 20 ms each
+_DIGEST_BYTES = 64 << 20  # of one column that go into a digest: a tenth of a second
 _OPEN_FILES = 16  # read in turn where there are many: mixes sets that are too large for the buffer
 # Batches transformed at once. Each holds all its views, and the operations inside run in parallel too: not AUTOTUNE,
 # which takes one per core.
@@ -53,6 +56,8 @@ class Source:
     batched: whether `decode` also takes a batch of raw elements, and then returns a batch; it runs without AutoGraph.
     vocabulary: of text, what each token number stands for; it begins with `kzoo.text.SPECIAL`.
     length: of text, T, the tokens of every example, padded.
+    digest: changes with the examples, their order or their labels, wherever they lie; "" where it is not known.
+    census: what lies in the folder that the split comes from, as plain JSON (see `kzoo.folder`); None elsewhere.
     """
 
     name: str
@@ -64,6 +69,8 @@ class Source:
     batched: bool = False
     vocabulary: tuple[str, ...] = ()
     length: int = 0
+    digest: str = ""
+    census: Mapping[str, Any] | None = None
 
     @property
     def modality(self) -> str:
@@ -281,7 +288,18 @@ def _row_source(
         words = text.get("vocabulary")
         return {**rows, "vocabulary_size": tf.fill(tf.shape(index), len(words))} if words else rows
 
-    return Source(name, size, tuple(classes), image_shape, examples, decode, batched=True, **text)
+    digest = _array_digest({**columns, "label": numbers}, classes, text.get("vocabulary", ()))
+    return Source(name, size, tuple(classes), image_shape, examples, decode, batched=True, digest=digest, **text)
+
+
+def _array_digest(columns: Mapping[str, np.ndarray], *words: Sequence[str]) -> str:
+    """SHA-256 of the columns and words; of a large column, of rows at even distances."""
+    digest = hashlib.sha256(json.dumps([list(some) for some in words]).encode())
+    for key, column in sorted(columns.items()):
+        digest.update(f"{key} {column.dtype} {column.shape}".encode())
+        step = -(-column.nbytes // _DIGEST_BYTES)
+        digest.update(np.ascontiguousarray(column[::step]).tobytes())
+    return digest.hexdigest()
 
 
 def folder_source(path: str, split: str, options: FolderOptions) -> Source:
@@ -302,7 +320,17 @@ def folder_source(path: str, split: str, options: FolderOptions) -> Source:
 
     files = [(str(file), 0, count) for file, count in records.files]
     examples = _record_examples(files, size * int(np.prod(records.shape)))
-    return Source(f"folder:{path}", size, records.classes, records.shape, examples, decode, batched=True)
+    return Source(
+        f"folder:{path}",
+        size,
+        records.classes,
+        records.shape,
+        examples,
+        decode,
+        batched=True,
+        digest=records.digest,
+        census=records.census,
+    )
 
 
 def tfds_source(name: str, split: str, options: TFDSOptions) -> Source:
@@ -367,7 +395,10 @@ def builder_source(name: str, builder: Any, split: str, options: TFDSOptions) ->
     every = info.splits.values()
     mean_bytes = sum(part.num_bytes for part in every) / sum(part.num_examples for part in every)
     classes = tuple(info.features[label].names) if label else ()
-    return Source(name, size, classes, shape, _record_examples(files, int(mean_bytes * size)), decode)
+    decided_by = [info.full_name, split, [(part.name, part.shard_lengths, part.num_bytes) for part in every]]
+    decided_by += [wanted, options.size, classes]
+    digest = hashlib.sha256(json.dumps(decided_by).encode()).hexdigest()
+    return Source(name, size, classes, shape, _record_examples(files, int(mean_bytes * size)), decode, digest=digest)
 
 
 @contextmanager

@@ -43,6 +43,7 @@ class FolderRecords:
 
     files: path and number of records of each. shape: (H, W, C). labels: one per record, -1 = unlabelled.
     classes: the names that labels index. skipped: relative paths of broken files that were left out.
+    digest: of the names, sizes and labels of the files. census: what lies in the folder.
     """
 
     files: tuple[tuple[Path, int], ...]
@@ -50,6 +51,8 @@ class FolderRecords:
     labels: tuple[int, ...]
     classes: tuple[str, ...]
     skipped: tuple[str, ...]
+    digest: str
+    census: dict[str, Any]
 
 
 def folder_records(path: str, split: str, options: FolderOptions) -> FolderRecords:
@@ -78,12 +81,16 @@ def folder_records(path: str, split: str, options: FolderOptions) -> FolderRecor
     skipped = set(index["skipped"])
     if skipped:
         warnings.warn(f"{title}: left out {_counted(index['skipped'])}")
+    used = [(name, size, label) for (name, size, _), label in zip(stamps, labels, strict=True) if name not in skipped]
+    census = {"folder": str(root), "split": split, "classes": list(classes), "used": len(used)}
     return FolderRecords(
         files=tuple((folder / name, count) for name, count in index["files"]),
         shape=tuple(index["shape"]),
         labels=tuple(label for name, label in zip(names, labels, strict=True) if name not in skipped),
         classes=classes,
         skipped=tuple(index["skipped"]),
+        digest=hashlib.sha256(json.dumps([used, classes, options.size]).encode()).hexdigest(),
+        census=census,
     )
 
 

@@ -220,6 +220,23 @@ def test_arrays_without_labels_are_unlabelled():
     assert next(evaluation_batches(source, 3).as_numpy_iterator())["label"].tolist() == [-1, -1, -1]
 
 
+def test_a_digest_changes_with_pixels_labels_and_order_and_with_nothing_else():
+    images = np.random.default_rng(0).integers(0, 256, (4, 2, 2, 1), dtype=np.uint8)
+    labels, classes = np.array([0, 1, 1, 0]), ("a", "b")
+    first = array_source("here", images, labels, classes).digest
+    assert array_source("there", images.copy(), list(labels), classes).digest == first
+    changed = images.copy()
+    changed[3, 1, 1, 0] ^= 1
+    others = [
+        array_source("here", changed, labels, classes),
+        array_source("here", images[::-1], labels, classes),
+        array_source("here", images, 1 - labels, classes),
+        array_source("here", images, labels, ("a", "c")),
+        array_source("here", images.reshape(4, 4, 1, 1), labels, classes),
+    ]
+    assert len({first, *(source.digest for source in others)}) == 6
+
+
 # ---- a folder of files -----------------------------------------------------------------------------------------------
 
 
@@ -546,6 +563,14 @@ def test_a_prepared_builder_is_read_with_its_classes(toy):
 def take_ids(source):
     stream = training_stream(source, lambda batch, seeds: batch["id"], batch_size=4, seed=3)
     return list(stream.take(3).as_numpy_iterator())
+
+
+def test_the_digest_of_a_builder_knows_split_keys_and_size(toy):
+    def digest(split="train", **options):
+        return tfds_source("kzoo_toy", split, TFDSOptions(data_dir=toy, **options)).digest
+
+    assert digest() == digest()
+    assert len({digest(), digest("test"), digest("train[:50%]"), digest(label_key="other"), digest(size=8)}) == 5
 
 
 def test_slices_other_keys_sizes_and_alpha(toy):
