@@ -64,3 +64,18 @@ class ExportError(KzooError):
 
 class ConformanceError(KzooError):
     """A method or backbone breaks the contract: what is wrong, and what to change."""
+
+
+def printable(text: str) -> str:
+    """A name that others chose, fit for a line of a message or a terminal: what does not print is escaped.
+
+    So are line breaks, escape sequences, marks that turn the direction of writing, and bytes that are not UTF-8, which
+    Python keeps in file names as lone surrogates: `caf\\xe9`. What is printable already stays as it is.
+    """
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
+
+
+def _escaped(letter: str) -> str:
+    if "\udc80" <= letter <= "\udcff":  # a byte, as os.fsdecode keeps it
+        return f"\\x{ord(letter) - 0xDC00:02x}"
+    return letter.encode("unicode_escape").decode()

@@ -22,7 +22,7 @@ from kzoo.data import (
     to_float,
     training_stream,
 )
-from kzoo.errors import DataError, StrategyError
+from kzoo.errors import DataError, StrategyError, printable
 from kzoo.folder import read_image
 from kzoo.options import FolderOptions, TFDSOptions
 
@@ -290,6 +290,23 @@ def test_files_of_every_format_and_mode_become_rgb(tmp_path):
         np.testing.assert_allclose(middle[row], colour, atol=1, err_msg=str(row))
     np.testing.assert_allclose(middle[[1, 10]], [(250, 10, 20)] * 2, atol=4)  # JPEG loses a little
     assert batch["id"].tolist() == list(range(12))
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("ordinary name-1.png", "ordinary name-1.png"),
+        ("Größe 猫.png", "Größe 猫.png"),
+        ("two\nlines\t.png", r"two\nlines\t.png"),
+        ("\x1b[31mred\x07.png", r"\x1b[31mred\x07.png"),
+        ("gnp.\u202ecod", r"gnp.\u202ecod"),
+        ("caf\udce9.png", r"caf\xe9.png"),
+        ("\ud800.png", r"\ud800.png"),
+    ],
+)
+def test_a_name_is_printed_without_what_steers_a_terminal(name, shown):
+    assert printable(name) == shown
+    assert printable(shown) == shown
 
 
 def test_a_folder_of_grey_images_stays_grey_and_one_coloured_image_ends_that(tmp_path):
