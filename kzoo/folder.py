@@ -25,6 +25,7 @@ from PIL import Image, ImageOps
 from kzoo.cache import cache_dir, prepare_once, progress
 from kzoo.errors import DataError
 from kzoo.options import FolderOptions
+from kzoo.source import Batch, Source, record_examples
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 _SPLITS = frozenset({"train", "test", "val", "valid", "validation"})
@@ -91,6 +92,37 @@ def folder_records(path: str, split: str, options: FolderOptions) -> FolderRecor
         skipped=tuple(index["skipped"]),
         digest=hashlib.sha256(json.dumps([used, classes, options.size]).encode()).hexdigest(),
         census=census,
+    )
+
+
+def folder_source(path: str, split: str, options: FolderOptions) -> Source:
+    """The images below a folder, for the recipe name `folder:<path>`. The id is the rank of the relative path.
+
+    How files, splits and labels are found, and what raises DataError: `kzoo.folder.folder_records`.
+    """
+    records = folder_records(path, split, options)
+    size = sum(count for _, count in records.files)
+    with tf.device("CPU:0"):
+        labels = tf.constant(records.labels, tf.int64)
+
+    def decode(raw: Batch) -> Batch:
+        pixels = tf.io.decode_raw(raw["record"], tf.uint8)
+        image = tf.reshape(pixels, tf.concat([tf.shape(raw["record"]), records.shape], 0))
+        image = tf.ensure_shape(image, [*raw["record"].shape, *records.shape])
+        return {"id": raw["id"], "image": image, "label": tf.gather(labels, raw["id"])}
+
+    files = [(str(file), 0, count) for file, count in records.files]
+    examples = record_examples(files, size * int(np.prod(records.shape)))
+    return Source(
+        f"folder:{path}",
+        size,
+        records.classes,
+        records.shape,
+        examples,
+        decode,
+        batched=True,
+        digest=records.digest,
+        census=records.census,
     )
 
 

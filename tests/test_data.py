@@ -417,7 +417,7 @@ def test_records_are_prepared_once_and_anew_when_a_file_changes(tmp_path, cache)
 
 def test_large_sets_are_shuffled_by_file_and_still_resume(tmp_path, monkeypatch):
     monkeypatch.setattr("kzoo.folder._SHARD", 3 * 48)  # a few images in each file of records
-    monkeypatch.setattr("kzoo.data._SHUFFLE_BYTES", 5 * 48)  # five images in the buffer
+    monkeypatch.setattr("kzoo.source._SHUFFLE_BYTES", 5 * 48)  # five images in the buffer
     for number in range(20):
         colours(tmp_path / "train", (f"{number:02d}.png", (number, 0, 0)), size=(4, 4))
     source = folder_source(str(tmp_path), "train", FolderOptions())
