@@ -301,7 +301,7 @@ def check(
 
     console = _console(stderr=as_json)  # JSON has the standard output to itself
     answers, failed = [], False
-    for subject in [subject for name in names for subject in run.subjects(name)]:
+    for subject in [subject for name in names for subject in run.subjects_of(name)]:
         outcomes = run.print_checks(console, subject)
         subject.close()
         answers.append({"kind": subject.kind, "name": subject.name, "checks": [asdict(one) for one in outcomes]})

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
@@ -197,8 +197,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     options = _check_plugins(document)
     recipe = _check_schema(document)
     document.refuse()
-    assert recipe is not None
-    filled = recipe.model_dump(mode="json")
+    filled = cast(Recipe, recipe).model_dump(mode="json")
     for section, values in options.items():
         _at(filled, section)["options"] = values
     return Recipe.model_validate_json(json.dumps(filled))

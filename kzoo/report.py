@@ -11,6 +11,7 @@ from rich.console import Console
 
 from kzoo import figures
 from kzoo.data import Source, evaluation_batches, training_stream
+from kzoo.errors import ExportError
 from kzoo.evaluate import EvaluationSettings, Features, compare, embed_all, evaluate, pretext_table, table
 from kzoo.export import export_backbone
 from kzoo.files import write_text
@@ -145,7 +146,8 @@ def export_run(
     source, _ = sources or open_sources(recipe)
     written = []
     for format_name in formats:
-        assert format_name == "saved_model", format_name  # the recipe and the command line check
+        if format_name != "saved_model":
+            raise ExportError(f"export.formats: '{format_name}' is unknown; known: saved_model")
         with console.status("exporting"):
             path = export_backbone(
                 run.encoder(source),

@@ -11,7 +11,7 @@ pytest itself is not needed to import this.
 from kzoo.testing.backbone_checks import BACKBONE_CHECKS
 from kzoo.testing.method_checks import METHOD_CHECKS
 from kzoo.testing.replicas import Trace, train_on_replicas
-from kzoo.testing.run import Outcome, run_checks, subjects
+from kzoo.testing.run import Outcome, run_checks, subjects_of
 from kzoo.testing.subjects import BackboneSubject, MethodSubject
 from kzoo.testing.suites import BackboneSuite, MethodSuite
 
@@ -25,6 +25,6 @@ __all__ = [
     "Outcome",
     "Trace",
     "run_checks",
-    "subjects",
+    "subjects_of",
     "train_on_replicas",
 ]

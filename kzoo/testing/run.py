@@ -35,7 +35,7 @@ class Outcome:
     traceback: str = ""
 
 
-def subjects(name: str) -> list[Subject]:
+def subjects_of(name: str) -> list[Subject]:
     """The methods and backbones of this name. Raises PluginError where there is none that can be imported."""
     found: list[Subject] = []
     for spec in registry.find_any(name):

@@ -50,6 +50,10 @@ class once(Generic[Result]):
         return results[self.work]
 
 
+def made(*results: Any) -> None:
+    """Nothing more: a result of `once` is made when it is named, and this is where it must be there."""
+
+
 class Subject:
     """What checks of either kind share: a name, a folder to write to, a process to ask."""
 
@@ -235,7 +239,7 @@ class MethodSubject(Subject):
     def fresh(self) -> FreshProcess:
         """The other process, at work: reloads, resumes, trains on replicas."""
         self.eager.method.save(self.folder / "model.keras")
-        assert self.reference  # leaves the checkpoints
+        made(self.reference)  # leaves the checkpoints
         batches = [{name: np.asarray(value) for name, value in batch.items()} for batch in self.eager.batches]
         return FreshProcess(self.folder, Job(self.setup, self.inputs, batches, self.replicas))
 
@@ -286,7 +290,7 @@ class BackboneSubject(Subject):
     @once
     def fresh(self) -> FreshProcess:
         """The other process, at work: reloads."""
-        assert self.saved
+        made(self.saved)
         return FreshProcess(self.folder, Job(self.setup, self.inputs))
 
 
