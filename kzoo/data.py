@@ -110,12 +110,15 @@ def training_stream(
     return deterministic(stream.prefetch(2 * local_shards))
 
 
-def evaluation_batches(source: Source, batch_size: int, size: int | None = None) -> tf.data.Dataset:
-    """Every example once, in the fixed order; the last batch may be smaller.
+def evaluation_batches(
+    source: Source, batch_size: int, size: int | None = None, ids: np.ndarray | None = None
+) -> tf.data.Dataset:
+    """Every example once, in the fixed order; the last batch may be smaller, and none is empty.
 
     Elements: {"id": int64 [b], "image": float32 [b, H, W, C] in [0, 1], "label": int64 [b]}, and what else the source
     decodes; text as it is.
     size: if given, H = W = size; images of another size get their shorter side resized, then a central crop.
+    ids: if given, only these examples, still in the fixed order; the others are not decoded.
     """
 
     @as_written
@@ -127,6 +130,12 @@ def evaluation_batches(source: Source, batch_size: int, size: int | None = None)
         return {**decoded, "image": image if size is None else resize_and_crop(image, size)}
 
     elements = source.examples()
+    if ids is not None:
+        mask = np.zeros(source.size, bool)
+        mask[ids] = True
+        wanted = tf.constant(mask)
+        elements = elements.enumerate().filter(_as_written(lambda position, raw: tf.gather(wanted, position)))
+        elements = elements.map(_as_written(lambda position, raw: raw))
     if not source.batched:
         elements = elements.map(as_written(source.decode), num_parallel_calls=tf.data.AUTOTUNE)
     return deterministic(elements.batch(batch_size).map(finish, num_parallel_calls=_TRANSFORMS).prefetch(2))

@@ -270,9 +270,11 @@ def collapsed(features: np.ndarray) -> bool:
     """Whether the embedding is nearly constant, or, when at most `RANK_WIDTH` wide, varies in few directions only.
 
     Nearly constant: a spread under `COLLAPSED_SPREAD`. Few: an effective rank of at most `COLLAPSED_RANK` of the rank
-    that n examples of width d can have.
+    that n examples of width d can have. One example says nothing.
     """
     examples, width = features.shape
+    if examples < 2:
+        return False
     attainable = min(width, examples - 1)
     thin = width <= RANK_WIDTH and effective_rank(features) <= COLLAPSED_RANK * attainable
     return bool(embedding_std(features) < COLLAPSED_SPREAD or thin)
@@ -282,15 +284,17 @@ def evaluate(train: Features, test: Features, settings: EvaluationSettings | Non
     """Every figure, under names in plain words, ready for JSON.
 
     Always `train_examples`, `test_examples`, and `embedding` (`width`, `spread`, `effective_rank`, `collapsed`), which
-    is measured on the test split. With labels in both splits also `classes`, `chance_accuracy` (always answering the
-    train split's most frequent class), `knn`, `linear_probe` and `low_shot`, each with `test_accuracy`.
+    is measured on the test split. Where probes are possible also `classes`, `chance` (see `chance_accuracy`), `knn`,
+    `linear_probe` and `low_shot`, each with `test_accuracy`; else `no_probes`, the reason.
 
-    Where there is no test split, pass the same features twice: a stratified fifth is then held out from the probes.
+    Where there is no test split, pass the same features twice: a stratified fifth is then held out from the probes. If
+    that is none, because no class has two examples, the embedding is measured on all.
     """
     settings = settings or EvaluationSettings()
     if test is train:
         held_out = _stratified_part(train.labels, np.random.default_rng(settings.seed))
-        train, test = train.take(~held_out), train.take(held_out)
+        if held_out.any():
+            train, test = train.take(~held_out), train.take(held_out)
     report: dict[str, Any] = {
         "train_examples": len(train),
         "test_examples": len(test),
@@ -301,26 +305,50 @@ def evaluate(train: Features, test: Features, settings: EvaluationSettings | Non
             "collapsed": collapsed(test.features),
         },
     }
+    same = test is train
     train, test = train.labelled, test.labelled
-    if not len(train) or not len(test):
-        return report
-    classes, counts = np.unique(train.labels, return_counts=True)
+    if reason := _no_probes(train, test, same):
+        return {**report, "no_probes": reason}
+    classes = np.unique(train.labels)
     report["labelled_train_examples"], report["labelled_test_examples"] = len(train), len(test)
     report["classes"] = len(classes)
-    report["chance_accuracy"] = float(np.mean(test.labels == classes[counts.argmax()]))
+    report["chance"] = chance_accuracy(train, test)
     if settings.knn_k:
         report["knn"] = {
             "test_accuracy": knn(train, test, settings.knn_k, settings.knn_temperature),
             "k": settings.knn_k,
             "temperature": settings.knn_temperature,
         }
-    if settings.linear and len(classes) > 1:
+    if settings.linear:
         report["linear_probe"] = linear_probe(train, test, settings.seed)
         if settings.low_shot_labels:
             report["low_shot"] = low_shot(
                 train, test, settings.low_shot_labels, settings.low_shot_repeats, settings.seed
             )
     return report
+
+
+def chance_accuracy(train: Features, test: Features) -> dict[str, Any]:
+    """What is right without looking: the better of two ways, as `accuracy`, and which, as `way`.
+
+    The train split's most frequent class, asked on the test split; or any class, each as likely.
+    """
+    classes, counts = np.unique(train.labels, return_counts=True)
+    prior = float(np.mean(test.labels == classes[counts.argmax()]))
+    uniform = 1.0 / len(classes)
+    way = "always the most frequent class" if prior > uniform else "any class at random"
+    return {"accuracy": max(prior, uniform), "way": way}
+
+
+def _no_probes(train: Features, test: Features, same: bool) -> str:
+    """Why no probe can be asked, "" where one can. same: whether both are one split, of which none was held out."""
+    if not len(train):
+        return "no example of the train split has a label"
+    if len(np.unique(train.labels)) < 2:
+        return "all labels of the train split are of one class"
+    if same:
+        return "no class has two labelled examples, of which one could be held out"
+    return "" if len(test) else "no example of the test split has a label"
 
 
 def compare(trained: Mapping[str, Any], untrained: Mapping[str, Any]) -> dict[str, Any]:
@@ -389,16 +417,13 @@ def table(report: Mapping[str, Any], title: str | None = None) -> Table:
     shown.add_row("collapsed", words[new["collapsed"]], words[old["collapsed"]], "", alarm)
     if verdict:
         shown.caption = (
-            f"Chance: {trained['chance_accuracy']:.1%} ({trained['classes']} classes). "
+            f"Chance: {trained['chance']['accuracy']:.1%} ({trained['chance']['way']}, of {trained['classes']}). "
             f"Probes learn from {trained['labelled_train_examples']:,} train examples, "
             f"are asked {trained['labelled_test_examples']:,} test examples."
         )
-    elif "labelled_test_examples" in trained:
-        shown.caption = (
-            "The recipe asks for no probe that can be had here: only the shape of the embedding was measured."
-        )
     else:
-        shown.caption = "No labels in both splits: only the shape of the embedding can be measured."
+        reason = trained.get("no_probes", "the recipe asks for none")
+        shown.caption = f"No probes: {reason}. Only the shape of the embedding was measured."
     return shown
 
 

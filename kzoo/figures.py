@@ -19,17 +19,20 @@ from matplotlib.figure import Figure
 from matplotlib.image import BboxImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox, TransformedBbox
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits  # scikit-learn's own
 
+from kzoo import fonts
 from kzoo.files import replacing
 
 MAP_POINTS = 2000  # more make t-SNE slow and the picture no clearer
 MAP_LEAST = 30  # fewer have no neighbourhoods to speak of: principal components instead
 _MAP_COMPONENTS = 50
+_EQUAL = 6  # digits after the point in which unit-norm features must differ to be two points
 
 _INK = "#222222"
 _QUIET = "#6b6b6b"
@@ -38,7 +41,7 @@ _MARKERS = ("o", "^", "s")  # with the colours, 24 classes that differ, and a le
 _SAME, _OTHER = "#009E73", "#D55E00"
 
 _STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so the figures look alike everywhere
+    "font.family": fonts.HOUSE,
     "font.size": 9,
     "text.color": _INK,
     "axes.labelcolor": _INK,
@@ -63,6 +66,10 @@ def _styled(draw: Callable[..., Figure]) -> Callable[..., None]:
         with matplotlib.rc_context(_STYLE):
             figure = draw(path, *args, **kwargs)
             FigureCanvasAgg(figure)
+            texts = figure.findobj(Text)
+            families = fonts.families(text.get_text() for text in texts)
+            for text in texts:
+                text.set_fontfamily(families)
             with replacing(path) as scratch:
                 figure.savefig(scratch, format="png")
 
@@ -190,7 +197,7 @@ def embedding_map(
 
     features: panel title (such as "trained") → features `[n,d]` of the same n images. labels: int `[n]`, -1 unlabelled.
     Unit-norm features, 50 principal components, then t-SNE (van der Maaten and Hinton 2008) of at most `MAP_POINTS`
-    images; for fewer than `MAP_LEAST` the first two principal components.
+    images; where fewer than `MAP_LEAST` of them differ, the first two principal components.
     """
     total = len(next(iter(features.values())))
     chosen = np.sort(np.random.default_rng(seed).permutation(total)[:MAP_POINTS])
@@ -201,15 +208,15 @@ def embedding_map(
     side = 4.0
     width, height = side * panels + legend, side + 0.75
     figure = Figure(figsize=(width, height))
-    way = "t-SNE" if len(chosen) >= MAP_LEAST else "first two principal components"
-    _heading(figure, "Where the embedding puts the examples", f"{way} of {len(chosen):,} examples; near means similar")
+    _heading(figure, "Where the embedding puts the examples", f"{len(chosen):,} examples; near means similar")
+    fonts.warn_of(fonts.unwritable(class_names))
     for panel, (title, values) in enumerate(features.items()):
         place = ((0.08 + panel * side) / width, 0.1 / height, (side - 0.16) / width, (side - 0.16) / height)
         axes = figure.add_axes(place, xticks=[], yticks=[])
-        axes.set_title(title, fontsize=10)
         for spine in axes.spines.values():
             spine.set(visible=True, color="#d9d9d9")
-        points = _two_dimensions(np.asarray(values)[chosen], seed)
+        points, way = _two_dimensions(np.asarray(values)[chosen], seed)
+        axes.set_title(f"{title}: {way}", fontsize=10)
         _scatter(axes, points, groups, size=float(np.clip(12000 / len(chosen), 8, 40)))
     if len(groups) > 1:
         handles = [
@@ -371,10 +378,11 @@ def _groups(labels: np.ndarray, class_names: Sequence[str]) -> list[tuple[str, s
 
 
 def _class_name(label: int, class_names: Sequence[str]) -> str:
-    """The class's name, its number where it has none, nothing where the class is unknown."""
+    """The class's name; its number where it has none, or none that a font can write; "" where the class is unknown."""
     if label < 0:
         return ""
-    return str(class_names[label]) if label < len(class_names) else f"class {label}"
+    named = label < len(class_names) and fonts.writable(str(class_names[label]))
+    return str(class_names[label]) if named else f"class {label}"
 
 
 def _fitting(text: str, most: int) -> str:
@@ -385,20 +393,27 @@ def _unit(features: np.ndarray) -> np.ndarray:
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
-def _two_dimensions(features: np.ndarray, seed: int) -> np.ndarray:
-    """A point [n,2] for each of the features [n,d]."""
+def _two_dimensions(features: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
+    """A point [n,2] for each of the features [n,d], and how it was found. Equal features have one point."""
     unit = _unit(features)
-    count, width = unit.shape
+    rounded = np.round(unit, _EQUAL) + 0.0  # no -0.0 beside 0.0
+    # of equal points t-SNE ends in a segmentation fault
+    _, first, place = np.unique(rounded, axis=0, return_index=True, return_inverse=True)
+    distinct = unit[first]
+    count, width = distinct.shape
     if count >= MAP_LEAST:
-        components = min(_MAP_COMPONENTS, count, width)
-        reduced = PCA(components, random_state=seed).fit_transform(unit)
+        reduced = PCA(min(_MAP_COMPONENTS, count, width), random_state=seed).fit_transform(distinct)
         with threadpool_limits(1):  # so few points wait longer for threads than they compute (twenty times, when busy)
             points = TSNE(perplexity=min(30, (count - 1) / 3), max_iter=500, random_state=seed).fit_transform(reduced)
+        way = "t-SNE"
     else:
         points = np.zeros((count, 2))
-        components = min(2, count, width)
-        points[:, :components] = PCA(components, random_state=seed).fit_transform(unit)
-    return points
+        if components := min(2, count - 1, width):
+            points[:, :components] = PCA(components, random_state=seed).fit_transform(distinct)
+        way = "two principal components"
+    if count < min(len(unit), MAP_LEAST):
+        way = f"only {count} different point{'s' * (count != 1)}"
+    return points[place.ravel()], way
 
 
 def _scatter(axes: Axes, points: np.ndarray, groups: Sequence[tuple[str, str, str, np.ndarray]], size: float) -> None:

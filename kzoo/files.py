@@ -4,12 +4,15 @@ What is unfinished has a name that `sweep` knows, so that nothing stays of a pro
 """
 
 import fcntl
+import json
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 _SCRATCH = ".scratch."
 
@@ -83,6 +86,22 @@ def write_text(path: Path, text: str) -> None:
     """Replace the file at `path` with `text`."""
     with replacing(path) as scratch:
         scratch.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Replace the file at `path` with JSON. Numbers that JSON does not have, NaN and the infinities, become null."""
+    write_text(path, json.dumps(finite(data), indent=1, allow_nan=False) + "\n")
+
+
+def finite(data: Any) -> Any:
+    """Plain data with None for every number that is not finite."""
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, dict):
+        return {key: finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [finite(value) for value in data]
+    return data
 
 
 def sync(path: Path) -> None:

@@ -1,7 +1,8 @@
 """What a trained run is worth: the honest table, the pictures, and the export."""
 
 import csv
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from kzoo.data import Source, evaluation_batches, training_stream
 from kzoo.errors import ExportError
 from kzoo.evaluate import EvaluationSettings, Features, compare, embed_all, evaluate, pretext_table, table
 from kzoo.export import export_backbone
-from kzoo.files import write_text
+from kzoo.files import write_json
 from kzoo.method import Batch, Method
+from kzoo.plugins import describe
 from kzoo.recipe import Recipe
 from kzoo.runs import Run, build_method, input_shape, open_sources, plugin_versions
 from kzoo.text import words, wrapped
@@ -67,7 +69,7 @@ def evaluate_run(folder: Path, console: Console, sources: Sources | None = None)
     report["data"] = {"train": train.name, "test": test.name if test else None, "held_out": test is not None}
     report["pretext"] = run.record.get("pretext", {})
     report["other_features"] = {feature: comparisons[feature] for feature in others}
-    write_text(run.evaluation, json.dumps(report, indent=1) + "\n")
+    write_json(run.evaluation, report)
     if any(report["pretext"].values()):
         console.print(pretext_table(report["pretext"]))
     for feature, comparison in comparisons.items():
@@ -75,7 +77,7 @@ def evaluate_run(folder: Path, console: Console, sources: Sources | None = None)
     if test is None:
         console.print("No test split: these figures are of the images the backbone was trained on.", style="yellow")
     with console.status("drawing the embedding"):
-        _picture_embedding(run, asked, test or train, size)
+        _picture_embedding(run, asked, test or train, size, console)
     return report
 
 
@@ -100,20 +102,31 @@ def pretext_figures(
     return found
 
 
-def picture_training(run: Run, method: Method, train: Source, test: Source | None) -> None:
+def picture_training(run: Run, method: Method, train: Source, test: Source | None, console: Console) -> None:
     """Draw what the pretext showed the model, what the model answers on held-out examples, and how the loss fell."""
-    raw, ready, shown = pretext_examples(method, train, run.recipe.seed)
-    if train.modality == "text":
-        written = {key: _texts(value, train) for key, value in (raw | ready).items() if key.endswith("tokens")}
-        figures.answers(run.figures / "views.png", written, heading="What the pretext shows the model")
-    else:
-        figures.views(run.figures / "views.png", raw["image"], shown)
-    raw, batch, _ = pretext_examples(method, test or train, run.recipe.seed)
-    if answered := method.answers(raw, batch):
-        figures.answers(run.figures / "answers.png", answered)
-    with (run.logs / "metrics.csv").open(newline="") as file:
+    with _drawing(run.figures / "views.png", console) as path:
+        raw, ready, shown = pretext_examples(method, train, run.recipe.seed)
+        if train.modality == "text":
+            written = {key: _texts(value, train) for key, value in (raw | ready).items() if key.endswith("tokens")}
+            figures.answers(path, written, heading="What the pretext shows the model")
+        else:
+            figures.views(path, raw["image"], shown)
+    with _drawing(run.figures / "answers.png", console) as path:
+        raw, batch, _ = pretext_examples(method, test or train, run.recipe.seed)
+        if answered := method.answers(raw, batch):
+            figures.answers(path, answered)
+    with _drawing(run.figures / "loss.png", console) as path, (run.logs / "metrics.csv").open(newline="") as file:
         rows = [{**row, "epoch": int(row["epoch"]) + 1} for row in csv.DictReader(file)]  # Keras counts from 0
-    figures.loss_curve(run.figures / "loss.png", rows)
+        figures.loss_curve(path, rows)
+
+
+@contextmanager
+def _drawing(path: Path, console: Console) -> Iterator[Path]:
+    """A picture to draw: no picture is worth a run, so whatever goes wrong with it is told in one line."""
+    try:
+        yield path
+    except Exception as error:
+        console.print(f"{path}: not drawn: {describe(error)}", style="yellow", markup=False)
 
 
 def pretext_examples(
@@ -173,30 +186,24 @@ def _facts(recipe: Recipe, source: Source) -> dict[str, Any]:
 
 
 def _batches(source: Source, limit: int | None, size: int) -> tf.data.Dataset:
-    batches = evaluation_batches(source, _BATCH, size)
+    """A source to embed: all of it, or a fixed random part, as sources are often sorted by class."""
     if limit is None or limit >= source.size:
-        return batches
-    # a fixed random part: sources are often sorted by class
-    chosen = np.zeros(source.size, bool)
-    chosen[np.random.default_rng(0).permutation(source.size)[:limit]] = True
-    mask = tf.constant(chosen)
-    return batches.map(lambda batch: {key: value[tf.gather(mask, batch["id"])] for key, value in batch.items()})
+        return evaluation_batches(source, _BATCH, size)
+    return evaluation_batches(source, _BATCH, size, np.random.default_rng(0).permutation(source.size)[:limit])
 
 
-def _picture_embedding(run: Run, features: dict[str, Features], source: Source, size: int) -> None:
+def _picture_embedding(run: Run, features: dict[str, Features], source: Source, size: int, console: Console) -> None:
     trained = features["trained"]
     rows = np.sort(np.random.default_rng(0).permutation(len(trained))[:_PICTURES])
     few = {title: found.take(rows) for title, found in features.items()}
     labels = few["trained"].labels
     names = source.classes
-    figures.embedding_map(
-        run.figures / "embedding.png", {title: found.features for title, found in few.items()}, labels, names
-    )
+    with _drawing(run.figures / "embedding.png", console) as path:
+        figures.embedding_map(path, {title: found.features for title, found in few.items()}, labels, names)
     if source.modality == "image":
-        pixels = _pixels(source, few["trained"].ids, size)
-        figures.neighbours(
-            run.figures / "neighbours.png", pixels, few["trained"].features, few["trained"].ids, labels, names
-        )
+        with _drawing(run.figures / "neighbours.png", console) as path:
+            pixels = _pixels(source, few["trained"].ids, size)
+            figures.neighbours(path, pixels, few["trained"].features, few["trained"].ids, labels, names)
 
 
 def _texts(tokens: tf.Tensor, source: Source) -> list[str]:
@@ -206,10 +213,10 @@ def _texts(tokens: tf.Tensor, source: Source) -> list[str]:
 
 def _pixels(source: Source, ids: np.ndarray, size: int) -> np.ndarray:
     """The images of some ids, float `[n, size, size, C]`."""
-    wanted = {int(number): row for row, number in enumerate(ids)}
+    places = np.argsort(ids)  # the batches come in the order of the ids
     pixels = np.zeros((len(ids), size, size, source.image_shape[-1]), "float32")
-    for batch in evaluation_batches(source, _BATCH, size):
-        for number, image in zip(batch["id"].numpy(), batch["image"].numpy(), strict=True):
-            if int(number) in wanted:
-                pixels[wanted[int(number)]] = image
+    done = 0
+    for batch in evaluation_batches(source, _BATCH, size, ids):
+        pixels[places[done : done + len(batch["id"])]] = batch["image"]
+        done += len(batch["id"])
     return pixels

@@ -17,7 +17,7 @@ import keras
 from kzoo import registry
 from kzoo.data import Source
 from kzoo.errors import DataError, EvaluationError
-from kzoo.files import replacing, write_text
+from kzoo.files import replacing, write_json, write_text
 from kzoo.method import Method
 from kzoo.plugins import load_plugins
 from kzoo.recipe import Data, Recipe, dump, load
@@ -70,7 +70,7 @@ class Run:
 
     def note(self, **entries: Any) -> None:
         """Add entries to `kzoo.json`."""
-        write_text(self.folder / "kzoo.json", json.dumps({**self.record, **entries}, indent=1) + "\n")
+        write_json(self.folder / "kzoo.json", {**self.record, **entries})
 
     def save_encoder(self, encoder: keras.Model) -> None:
         with replacing(self.weights) as scratch:

@@ -28,8 +28,8 @@ class Source:
     name: as the recipe says it. size: number of examples.
     classes: the names that labels index; () where nothing is labelled.
     image_shape: (H, W, C) of every decoded image; C is 1 or 3. () for text.
-    examples: `examples(seed=None)`, a dataset of `size` raw elements, cheap to hold and to skip: in a fixed order, or
-        in one that is a pure function of `seed`, an integer or an int64 scalar tensor.
+    examples: `examples(seed=None)`, a dataset of `size` raw elements, cheap to hold and to skip: in the order of
+        their ids, or in one that is a pure function of `seed`, an integer or an int64 scalar tensor.
     decode: a raw element to {"id": int64 scalar, 0 to size - 1, the same in every run; "image": uint8 [H, W, C];
         "label": int64 scalar, -1 = unlabelled}. Text has "tokens", int32 [T], and "vocabulary_size", int32 scalar, in
         place of the image, and may have more.

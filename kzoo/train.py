@@ -95,7 +95,7 @@ def train(
             return run
         run.save_encoder(method.encoder)
         run.note(status="trained", seconds=round(time.monotonic() - began, 1))
-        picture_training(run, method, source, test)
+        picture_training(run, method, source, test, console)
         run.note(pretext=pretext_figures(run, method, source, test, console))
         evaluate_run(run.folder, console, sources)
         export_run(run.folder, list(recipe.export.formats), None, console, sources)

@@ -1,5 +1,6 @@
 """Sources and streams: order, resuming, sharding, and real files of every kind that a folder may hold."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -166,6 +167,23 @@ def test_evaluation_reads_everything_once_in_order(form):
     np.testing.assert_array_equal(np.concatenate([batch["label"] for batch in batches]), np.arange(SIZE) % 2)
     assert batches[0]["image"].dtype == np.float32
     np.testing.assert_array_equal(batches[1]["image"][3], np.full((2, 2, 1), np.float32(11) / np.float32(255)))
+
+
+@pytest.mark.parametrize("form", [numbered, lambda: one_by_one(numbered())])
+def test_only_the_chosen_examples_are_decoded_and_no_batch_is_empty(form):
+    """Of many batches in which nothing was chosen none reaches a model: a convolution of no image fails."""
+    source, decoded = form(), []
+
+    def counting(raw):
+        found = source.decode(raw)
+        tf.py_function(lambda ids: decoded.extend(np.atleast_1d(ids).tolist()), [found["id"]], [])
+        return found
+
+    wanted = np.array([SIZE - 1, 3])
+    watched = dataclasses.replace(source, decode=counting)
+    batches = list(evaluation_batches(watched, 2, ids=wanted))
+    assert [batch["id"].numpy().tolist() for batch in batches] == [[3, SIZE - 1]]
+    assert sorted(decoded) == [3, SIZE - 1]
 
 
 def test_evaluation_resizes_the_shorter_side_and_crops_the_centre():

@@ -315,9 +315,19 @@ def test_the_report_is_complete_and_json():
     assert report["embedding"]["width"] == 16
 
 
-def test_chance_is_the_most_frequent_train_class():
-    train, test = split(np.eye(10), [1] * 6 + [0] * 4), split(np.eye(10), [0] * 7 + [1] * 3)
-    assert ev.evaluate(train, test, EvaluationSettings(linear=False))["chance_accuracy"] == 0.3
+@pytest.mark.parametrize(
+    ("train", "test", "accuracy", "way"),
+    [
+        ([1] * 6 + [0] * 4, [1] * 8 + [0] * 2, 0.8, "always the most frequent class"),
+        ([1] * 6 + [0] * 4, [0] * 7 + [1] * 3, 0.5, "any class at random"),  # the train split's favourite: 0.3
+        ([0, 0, 1, 2, 3, 4, 5, 5, 4, 3], [1, 2, 3, 4, 5] * 2, 1 / 6, "any class at random"),
+    ],
+)
+def test_chance_is_the_better_of_the_prior_and_a_guess(train, test, accuracy, way):
+    report = ev.evaluate(
+        split(np.eye(10), train), split(np.eye(10), test, first_id=10), EvaluationSettings(linear=False)
+    )
+    assert report["chance"] == {"accuracy": pytest.approx(accuracy), "way": way}
 
 
 def test_probes_that_are_off_are_absent():
@@ -348,15 +358,40 @@ def test_without_a_test_split_no_probe_is_asked_what_it_learned():
 def test_without_labels_only_the_shape_is_measured():
     unlabelled = split(isotropic(100), [-1] * 100)
     report = ev.evaluate(unlabelled, unlabelled)
-    assert set(report) == {"train_examples", "test_examples", "embedding"}
-    assert "only the shape" in printed(ev.compare(report, report))
+    assert set(report) == {"train_examples", "test_examples", "embedding", "no_probes"}
+    assert "No probes: no example of the train split has a label. Only the shape" in printed(ev.compare(report, report))
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "reason"),
+    [
+        (list(range(20)), None, "no class has two labelled examples, of which one could be held out"),
+        ([3] * 20, None, "all labels of the train split are of one class"),
+        ([-1] * 18 + [0, 1], [-1] * 5, "no example of the test split has a label"),
+        ([-1] * 20, [0, 1], "no example of the train split has a label"),
+        ([-1] * 19 + [0], None, "all labels of the train split are of one class"),
+    ],
+)
+def test_what_cannot_be_probed_says_why_and_every_number_is_one(train, test, reason):
+    known = split(isotropic(20), train)
+    report = ev.evaluate(known, known if test is None else split(isotropic(len(test)), test, first_id=20))
+    assert report["no_probes"] == reason
+    json.dumps(report, allow_nan=False)
+    assert report["test_examples"] > 0
+    assert reason in printed(ev.compare(report, report))
+
+
+def test_one_test_example_is_no_collapse():
+    report = ev.evaluate(one_hot(50), one_hot(1, first_id=50), EvaluationSettings(low_shot_labels=0))
+    json.dumps(report, allow_nan=False)
+    assert report["embedding"]["collapsed"] is False
 
 
 def report(knn, examples=1000, collapsed=False):
     return {
         "train_examples": 5000, "test_examples": examples,
         "labelled_train_examples": 5000, "labelled_test_examples": examples,
-        "classes": 10, "chance_accuracy": 0.1,
+        "classes": 10, "chance": {"accuracy": 0.1, "way": "any class at random"},
         "embedding": {"width": 64, "spread": 0.9, "effective_rank": 30.0, "collapsed": collapsed},
         "knn": {"test_accuracy": knn, "k": 20, "temperature": 0.07},
     }  # fmt: skip
@@ -384,7 +419,7 @@ def test_the_verdict_is_plain(trained, untrained, says):
     assert compared["verdict"]["knn"]["difference"] == pytest.approx(trained - untrained)
     text = printed(compared)
     assert f"{trained:.1%} {untrained:.1%} {100 * (trained - untrained):+.1f} {says}" in text
-    assert "Chance: 10.0% (10 classes)" in text
+    assert "Chance: 10.0% (any class at random, of 10)" in text
 
 
 def test_more_test_examples_turn_noise_into_a_verdict():

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from kzoo import figures
+from kzoo import figures, fonts
 
 RNG = np.random.default_rng(0)
 LONG = [f"a class with a very long name, number {n}" for n in range(60)]
@@ -180,13 +180,13 @@ def test_many_points_get_a_centred_mean(tmp_path):
 def test_few_points_are_put_at_their_principal_components():
     # On the unit circle, three points symmetric about the first axis: the second component is +-sin, the first shared.
     angles = np.array([-0.5, 0.0, 0.5])
-    points = figures._two_dimensions(np.stack([np.cos(angles), np.sin(angles)], 1) * [[1], [4], [9]], seed=0)
+    points, _ = figures._two_dimensions(np.stack([np.cos(angles), np.sin(angles)], 1) * [[1], [4], [9]], seed=0)
     np.testing.assert_allclose(np.abs(points[:, 0]), [np.sin(0.5), 0, np.sin(0.5)], atol=1e-9)
 
 
 def test_separate_clusters_stay_separate():
     labels = np.repeat([0, 1], 40)
-    points = figures._two_dimensions(np.eye(2)[labels] * 9 + RNG.normal(size=(80, 2)) * 0.1, seed=0)
+    points, _ = figures._two_dimensions(np.eye(2)[labels] * 9 + RNG.normal(size=(80, 2)) * 0.1, seed=0)
     centres = np.stack([points[labels == c].mean(0) for c in (0, 1)])
     nearer = np.linalg.norm(points[:, None] - centres, axis=-1).argmin(1)
     np.testing.assert_array_equal(nearer, labels)
@@ -256,3 +256,49 @@ def test_queries_come_from_as_many_classes_as_there_are():
     assert len(set(chosen)) == counts.sum() == 6
     assert counts.min() == 1
     assert counts.max() == 2
+
+
+COLLAPSED = """
+import sys, numpy as np
+from kzoo import figures, fonts
+same = np.zeros((400, 16), "float32")
+half = np.repeat(np.random.default_rng(0).normal(size=(200, 16)), 2, axis=0)
+few = np.repeat(np.eye(16, dtype="float32")[:5], 80, axis=0)
+print([figures._two_dimensions(values, 0)[1] for values in (same, same + 1, half, few)])
+figures.embedding_map(sys.argv[1], {"trained": same, "untrained": half})
+"""
+
+
+def test_an_embedding_that_collapsed_is_drawn_and_ends_no_process(tmp_path):
+    """Of equal points t-SNE ends the process with a segmentation fault, hence a process of its own here."""
+    call = [sys.executable, "-c", COLLAPSED, str(tmp_path / "map.png")]
+    ended = subprocess.run(call, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    one = "only 1 different point"
+    assert ended.stdout.strip() == str([one, one, "t-SNE", "only 5 different points"])
+    assert (tmp_path / "map.png").exists()
+
+
+def test_equal_features_have_one_place():
+    points, way = figures._two_dimensions(np.repeat(RNG.normal(size=(50, 8)), 2, axis=0), 0)
+    assert way == "t-SNE"
+    np.testing.assert_array_equal(points[::2], points[1::2])
+    assert len(np.unique(points, axis=0)) == 50
+
+
+def test_letters_that_no_font_has_are_replaced_by_the_number_and_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(fonts, "_others", list)  # a machine without fonts of its own
+    names = ["cat", "\u732b", "dog"]
+    features = {"trained": RNG.normal(size=(12, 4))}
+    with pytest.warns(UserWarning, match="no installed font has the letters \u732b: .* install a font"):
+        figure = drawn(figures.embedding_map, tmp_path / "map.png", features, np.arange(12) % 3, names)
+    assert {"cat", "class 1", "dog"} <= {text for text, _ in texts(figure)}
+
+
+def test_letters_that_another_font_has_are_drawn_with_it():
+    letter = next(iter(sorted(fonts._covered("STIXGeneral") - fonts._covered(fonts.HOUSE))))
+    assert fonts.families(["abc"]) == [fonts.HOUSE]
+    other = fonts.families([f"a{letter}"])[1]
+    assert letter in fonts._covered(other)
+    assert "Last Resort" not in other
+    assert fonts.unwritable([f"a{letter}"]) == set()
