@@ -134,8 +134,8 @@ def evaluation_batches(
         mask = np.zeros(source.size, bool)
         mask[ids] = True
         wanted = tf.constant(mask)
-        elements = elements.enumerate().filter(_as_written(lambda position, raw: tf.gather(wanted, position)))
-        elements = elements.map(_as_written(lambda position, raw: raw))
+        elements = elements.enumerate().filter(as_written(lambda position, raw: tf.gather(wanted, position)))
+        elements = elements.map(as_written(lambda position, raw: raw))
     if not source.batched:
         elements = elements.map(as_written(source.decode), num_parallel_calls=tf.data.AUTOTUNE)
     return deterministic(elements.batch(batch_size).map(finish, num_parallel_calls=_TRANSFORMS).prefetch(2))
