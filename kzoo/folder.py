@@ -20,18 +20,14 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
 
 from kzoo.cache import cache_dir, prepare_once, progress
 from kzoo.errors import DataError
+from kzoo.images import look, read_image, reason, suffixes
 from kzoo.options import FolderOptions
 from kzoo.source import Batch, Source, record_examples
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 _SPLITS = frozenset({"train", "test", "val", "valid", "validation"})
-_GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L"})
-_MID_GREY = 128
-_ORIENTATION = 274  # the EXIF tag; values from 5 on swap width and height
 _SHARD = 128 << 20  # bytes in one file of records
 _CHUNK = 256  # images decoded before they are written: bounds the memory
 _UNUSED = 30 * 24 * 3600  # seconds since its last start, after which the records of a changed folder are removed
@@ -126,35 +122,11 @@ def folder_source(path: str, split: str, options: FolderOptions) -> Source:
     )
 
 
-def read_image(path: Path, size: int | None = None, grey: bool = False) -> np.ndarray:
-    """The first frame of an image file, upright, as uint8 `[H, W, 3]`, or `[H, W, 1]` if `grey`.
-
-    Transparency is laid on mid-grey, 16 bits are brought to 8, palettes and CMYK become RGB.
-    size: if given, the shorter side is resized to it and the centre is cropped to a square.
-    Raises whatever Pillow raises for a file it cannot read.
-    """
-    with _opened(path) as image:
-        image.load()
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):  # 16 bits, which Pillow opens as I;16 or, in some formats, as 32-bit I
-            values = np.asarray(image).astype(np.int64).clip(0, 65535)
-            image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
-        elif image.mode == "F":
-            raise ValueError("floating-point pixels")
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, (_MID_GREY, _MID_GREY, _MID_GREY, 255)), image)
-        image = image.convert("L" if grey else "RGB")
-        if size is not None:
-            image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
-        return np.atleast_3d(np.asarray(image))
-
-
 def _members(root: Path, title: str, split: str, test_fraction: float) -> tuple[list[str], list[int], tuple[str, ...]]:
     """The relative paths of a split's images, sorted, their labels, and the classes, which all splits share."""
     every = sorted(_images(root))
     if not every:
-        raise DataError(f"{title}: holds no image ({', '.join(sorted(SUFFIXES))})")
+        raise DataError(f"{title}: holds no image ({', '.join(sorted(suffixes()))})")
     tops = {name.split("/")[0] for name in every if "/" in name}
     if "train" in tops and tops <= _SPLITS:
         if split not in tops:
@@ -179,10 +151,11 @@ def _members(root: Path, title: str, split: str, test_fraction: float) -> tuple[
 
 
 def _images(root: Path) -> Iterator[str]:
+    known = suffixes()
     for folder, subfolders, files in os.walk(root):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+            if not name.startswith(".") and Path(name).suffix.lower() in known:
                 yield (Path(folder) / name).relative_to(root).as_posix()
 
 
@@ -192,12 +165,12 @@ def _write(folder: Path, root: Path, title: str, names: list[str], options: Fold
     broken: dict[str, str] = {}
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         read = partial(_each, pool, root, broken)
-        headers = dict(read(_header, names, "Looking at the images"))
-        sizes = sorted({size for size, _ in headers.values()})
+        headers = dict(read(look, names, "Looking at the images"))
+        sizes = sorted({looks.size for looks in headers.values()})
         if options.size is None and len(sizes) > 1:
             first, last = (f"{width}x{height}" for width, height in (sizes[0], sizes[-1]))
             raise DataError(f"{title}: images of {len(sizes)} sizes, from {first} to {last}; set data.options.size")
-        grey = all(is_grey for _, is_grey in headers.values())
+        grey = all(looks.grey for looks in headers.values())
         decode = partial(read_image, size=options.size, grey=grey)
         files, shape = _write_records(
             folder, (pixels for _, pixels in read(decode, list(headers), "Preparing the images"))
@@ -229,7 +202,7 @@ def _each(
     results = (pair for chunk in chunks for pair in zip(chunk, pool.map(attempt, chunk), strict=True))
     for name, result in progress(results, doing, len(names)):
         if isinstance(result, Exception):
-            broken[name] = f"{type(result).__name__}: {result}".splitlines()[0]
+            broken[name] = reason(result)
         else:
             yield name, result
 
@@ -247,24 +220,6 @@ def _write_records(folder: Path, images: Iterator[np.ndarray]) -> tuple[list[tup
                 count += 1
         files.append((name, count))
     return files, shape
-
-
-def _opened(path: Path) -> Image.Image:
-    """The image, not decoded. From Pillow's limit on, where Pillow itself only warns, it is a decompression bomb."""
-    image = Image.open(path)
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        image.close()
-        raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels; the limit is {limit} in all")
-    return image
-
-
-def _header(path: Path) -> tuple[tuple[int, int], bool]:
-    """(width, height) when upright, and whether the image has no colour, without decoding it."""
-    with _opened(path) as image:
-        width, height = image.size
-        swapped = image.getexif().get(_ORIENTATION, 1) >= 5
-        return (height, width) if swapped else (width, height), image.mode in _GREY_MODES
 
 
 def _share(name: str) -> float:

@@ -1,0 +1,143 @@
+"""Reading one image file into pixels: the one place where Pillow decodes, for training, evaluation and embedding.
+
+A file becomes uint8 pixels, upright, with one or three channels. Nothing here imports TensorFlow.
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+BITS = (8, 10, 12, 14, 16, 24, 32)  # that cameras and scanners use of wider grey values
+# What Pillow has a name for and cannot turn into pixels alone, or is no still image: documents that other programs
+# draw, weather and film files. Kodak's PCD is left to the point clouds that use its suffix today.
+_NO_STILL_IMAGE = frozenset({"BUFR", "EPS", "FLI", "GRIB", "HDF5", "IPTC", "MPEG", "PALM", "PCD", "PDF", "WMF"})
+_HEADER_TELLS = frozenset({"AVIF", "BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "WEBP"})  # size and mode of the pixels
+_GREY_MODES = frozenset({"1", "L", "LA", "La"})
+_MID_GREY = 128
+_ORIENTATION = 274  # the EXIF tag; values from 5 on swap width and height
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What an image file holds. size: (width, height) when upright. mode: Pillow's. grey: whether it has no colour.
+
+    largest: the largest value of grey pixels that are wider than 8 bits; None for all others.
+    wide_colour: the brightest of the upper 8 bits, where colours are wider than that; None for all others.
+    several: whether it holds more images than the first, which is used.
+    """
+
+    size: tuple[int, int]
+    mode: str
+    grey: bool
+    largest: int | None = None
+    wide_colour: int | None = None
+    several: bool = False
+
+
+def formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that it can decode here, those of its plugins among them."""
+    Image.init()
+    return tuple(sorted(set(Image.OPEN) - _NO_STILL_IMAGE))
+
+
+def suffixes() -> frozenset[str]:
+    """The suffixes of those formats, in lower case: {".jpg", ...}."""
+    readable = {*formats(), "MPO"}  # which Pillow opens as JPEG
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in readable)
+
+
+def read_image(file: Path | bytes, size: int | None = None, grey: bool = False, bits: int = 16) -> np.ndarray:
+    """The first image of a file, upright, as uint8 `[H, W, 3]`, or `[H, W, 1]` if `grey`.
+
+    Transparency is laid on mid-grey; palettes and CMYK become RGB. Grey values wider than 8 bits are brought to 8.
+    file: its path, or what it holds. size: if given, the shorter side is resized to it and the centre is cropped to a
+    square. bits: that wide grey values use: 2 ** bits - 1 becomes 255 (a camera's 12 bits are stored in 16).
+    Raises whatever Pillow raises for a file it cannot read, and ValueError for pixels that say no brightness.
+    """
+    with _opened(file) as opened:
+        opened.load()
+        image = ImageOps.exif_transpose(opened)
+        if _is_wide(image):
+            values = _wide_values(image)
+            top = 2**bits - 1
+            image = Image.fromarray(((values.clip(0, top) * 255 + top // 2) // top).astype(np.uint8))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, (_MID_GREY, _MID_GREY, _MID_GREY, 255)), image)
+        image = image.convert("L" if grey else "RGB")
+        if size is not None:
+            image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+        return np.atleast_3d(np.asarray(image))
+
+
+def look(file: Path | bytes) -> Looks:
+    """What an image file holds: from its header where that tells, else from its pixels. Raises as `read_image`."""
+    with _opened(file) as opened:
+        mode, several = opened.mode, bool(getattr(opened, "is_animated", False))
+        wide_colour = not _is_wide(opened) and ";16" in _raw_mode(opened)
+        if opened.format in _HEADER_TELLS and not _is_wide(opened) and not wide_colour:
+            width, height = opened.size
+            swapped = opened.getexif().get(_ORIENTATION, 1) >= 5
+            return Looks((height, width) if swapped else (width, height), mode, mode in _GREY_MODES, several=several)
+        opened.load()
+        image = ImageOps.exif_transpose(opened)
+        if _is_wide(image):
+            return Looks(image.size, image.mode, True, largest=int(_wide_values(image).max()), several=several)
+        brightest = int(np.asarray(image.convert("RGB")).max()) if wide_colour else None
+        return Looks(image.size, image.mode, image.mode in _GREY_MODES, wide_colour=brightest, several=several)
+
+
+def bits_for(largest: int) -> int:
+    """The bits that grey values up to `largest` use, as cameras and scanners count them: 8, 10, 12, 14, 16, ..."""
+    return next(bits for bits in BITS if largest < 2**bits)
+
+
+def reason(error: Exception) -> str:
+    """Why a file cannot be read, as a few words without its path."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no image that Pillow knows"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    words = " ".join(str(error).split())
+    told = isinstance(error, OSError | ValueError | Image.DecompressionBombError)
+    return words if told else f"{type(error).__name__}: {words}"
+
+
+@contextmanager
+def _opened(file: Path | bytes) -> Iterator[ImageFile.ImageFile]:
+    """The image, not decoded. From Pillow's limit on, where Pillow itself only warns, it is a decompression bomb."""
+    if (isinstance(file, bytes) and not file) or (isinstance(file, Path) and not file.stat().st_size):
+        raise ValueError("an empty file")
+    with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=formats()) as image:
+        limit = Image.MAX_IMAGE_PIXELS
+        if limit is not None and image.width * image.height > limit:
+            raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels; the limit is {limit} in all")
+        yield image
+
+
+def _is_wide(image: Image.Image) -> bool:
+    """Whether its pixels are single numbers of more than 8 bits."""
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def _wide_values(image: Image.Image) -> np.ndarray:
+    """The grey values of a wide image, int64 `[H, W]`."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels: no file says which value is white; convert it to 8 or 16 bits")
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0:
+        raise ValueError(f"negative pixels, down to {values.min()}; convert it to 8 or 16 bits")
+    return values
+
+
+def _raw_mode(image: ImageFile.ImageFile) -> str:
+    """How the file stores a pixel, as Pillow's decoder is told."""
+    for tile in image.tile:
+        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        return str(arguments[0]) if arguments else ""
+    return ""
