@@ -217,11 +217,11 @@ def train(
 
     checked = load(recipe, overrides or ())
     if dry_run:
-        from kzoo import describe
+        from kzoo import plan
 
         call = ["kzoo", "train", *_call(recipe, overrides, run_dir, resume)]
         call += ["--allow-plugin-change"] if allow_plugin_change else []
-        describe.print_plan(_console(), checked, run_dir or Path("runs", checked.name), shlex.join(call))
+        plan.print_forecast(_console(), checked, run_dir or Path("runs", checked.name), shlex.join(call))
         return
     with _importing_tensorflow():
         from kzoo.train import train as run

@@ -1,10 +1,9 @@
-"""What `kzoo list`, `show` and `train --dry-run` say: records, options and plans, as plain data and as tables."""
+"""What `kzoo list` and `kzoo show` say: records and options, as plain data and as tables."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, fields
 from fnmatch import fnmatchcase
-from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
@@ -20,8 +19,6 @@ from kzoo.specs import Spec
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
-
-    from kzoo.recipe import Recipe
 
 _COLUMNS = {
     "methods": ("name", "family", "needs", "summary"),
@@ -137,66 +134,6 @@ def print_spec(console: Console, spec: Spec) -> None:
         default = "[red]required[/]" if option["required"] else escape(json.dumps(option["default"]))
         table.add_row(option["name"], default, escape(option["type"]), escape(option["description"]))
     console.print(table if table.rows else "no options")
-
-
-def print_plan(console: Console, recipe: "Recipe", run_dir: Path, call: str) -> None:
-    """Print what training a checked recipe would do, as far as can be known without TensorFlow."""
-    grid = plain_table()
-    for key, value, options in _plan(recipe):
-        grid.add_row(f"[dim]{key}[/]", escape(value))
-        for name, chosen in _flat(options):
-            grid.add_row("", f"  [dim]{escape(name)}:[/] {escape(json.dumps(chosen))}")
-    grid.add_row("[dim]run folder[/]", escape(str(run_dir)))
-    console.print(f"[bold]{escape(recipe.name)}[/]: the recipe is sound, nothing was run")
-    console.print(grid)
-    console.print("to run it:", escape(call), soft_wrap=True)
-
-
-def _plan(recipe: "Recipe") -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """The rows of a plan: what, how, with which options."""
-    optimizer, training, evaluation = recipe.optimizer, recipe.train, recipe.evaluate
-    yield "dataset", f"{recipe.data.name}, split {recipe.data.split}", recipe.data.options
-    yield "backbone", recipe.backbone.name, recipe.backbone.options
-    yield "method", recipe.method.name, recipe.method.options
-    decay = optimizer.decay or ("decoupled" if optimizer.name == "adamw" else "coupled")
-    momentum = f", momentum {optimizer.momentum:g}" if optimizer.name in ("sgd", "lars") else ""
-    yield "optimizer", f"{optimizer.name}{momentum}, {decay} weight decay {optimizer.weight_decay:g}", {}
-    rate = f"{recipe.scaled_learning_rate:.4g}"
-    if optimizer.per:
-        rate += f" (= {optimizer.learning_rate:g} x {training.batch_size} / {optimizer.per})"
-    if optimizer.warmup_epochs:
-        rate += f", warm-up of {optimizer.warmup_epochs:g} epoch" + "s" * (optimizer.warmup_epochs != 1)
-    rate += f", {optimizer.schedule}"
-    if optimizer.milestones:
-        rate += f" x {optimizer.drop:g} at epochs {', '.join(map(str, optimizer.milestones))}"
-    yield "learning rate", rate, {}
-    batch = f"{training.batch_size} examples"
-    if training.devices:
-        batch += f", {training.batch_size // training.devices} on each of {training.devices} devices"
-    if training.accumulate > 1:
-        batch += f", in {training.accumulate} parts one after the other"
-    yield "batch", batch, {}
-    steps = f" of {training.steps_per_epoch} steps" if training.steps_per_epoch else ""
-    yield "epochs", f"{training.epochs}{steps}", {}
-    xla = "auto" if training.jit_compile == "auto" else "on" if training.jit_compile else "off"
-    yield "strategy", f"{training.strategy}, {training.precision}, XLA {xla}", {}
-    probes = [
-        f"{evaluation.knn.k} nearest neighbours" if evaluation.knn else "",
-        "linear probe" if evaluation.linear else "",
-        f"linear probe on {evaluation.low_shot} labels per class" if evaluation.low_shot else "",
-    ]
-    tested = f"{evaluation.data.name}, split {evaluation.data.split}" if evaluation.data else "the dataset's split test"
-    yield "evaluation", f"{', '.join(filter(None, probes))}, on {tested}" if any(probes) else "none", {}
-    yield "export", ", ".join(recipe.export.formats) or "none", {}
-
-
-def _flat(options: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Options as (dotted name, value)."""
-    for name, value in options.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def _cells(row: dict[str, Any]) -> dict[str, str]:

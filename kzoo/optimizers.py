@@ -143,7 +143,7 @@ def build(settings: "Optimizer", *, batch_size: int, steps_per_epoch: int, epoch
         milestones=tuple(epoch * steps_per_epoch for epoch in settings.milestones),
         drop=settings.drop,
     )
-    coupled = settings.decay == "coupled" if settings.decay else settings.name != "adamw"
+    coupled = settings.kind_of_decay == "coupled"
     l2: dict[str, Any] = {"l2": settings.weight_decay if coupled else 0.0}
     decoupled: dict[str, Any] = {} if coupled or not settings.weight_decay else {"weight_decay": settings.weight_decay}
     betas = {"beta_1": settings.beta_1, "beta_2": settings.beta_2}

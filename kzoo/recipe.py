@@ -89,6 +89,11 @@ class Optimizer(Section):
         """The peak learning rate for a global batch: `learning_rate * batch_size / per`."""
         return self.learning_rate * batch_size / self.per if self.per else self.learning_rate
 
+    @property
+    def kind_of_decay(self) -> Literal["coupled", "decoupled"]:
+        """How the weights decay: as the recipe says, else as the optimizer's name does."""
+        return self.decay or ("decoupled" if self.name == "adamw" else "coupled")
+
 
 class Checkpoints(Section):
     """When the training is saved, besides at its beginning, at its end and when it is told to stop."""

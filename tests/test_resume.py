@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import pty
 import re
 import resource
 import shutil
@@ -22,14 +23,17 @@ import tensorflow as tf
 from rich.console import Console
 
 from kzoo import checkpoint, replicas, train
+from kzoo.callbacks import SaveCheckpoints
 from kzoo.data import array_source
 from kzoo.devices import make_strategy
 from kzoo.errors import CheckpointError, Interrupted, TrainingError
 from kzoo.files import locked
+from kzoo.guards import writing
 from kzoo.method import EpochMeans
 from kzoo.random import fold_in, uniform
 from kzoo.recipe import load
 from kzoo.registry import find_method, resolve
+from kzoo.signals import heard_signals
 from kzoo.testing.replicas import build_in_float64
 from kzoo.testing.tiny import tiny_backbone
 
@@ -411,7 +415,7 @@ def test_weights_that_are_not_finite_are_not_saved(whole, tmp_path):
     before = np.array(kernel)
     kernel.assign(np.full(kernel.shape, np.inf))
     recipe = load(ROOT / "recipes" / "quickstart.yaml", SMALL)
-    saver = train._Checkpoints(train.Run(tmp_path), recipe, whole.source, STEPS, None, [], lambda: None)
+    saver = SaveCheckpoints(train.Run(tmp_path), recipe, whole.source, STEPS, None, [], lambda: None)
     saver.set_model(whole.method)
     with pytest.raises(TrainingError, match=rf"{kernel.path} is not finite after step 0, learning rate"):
         saver.on_train_begin()
@@ -436,21 +440,21 @@ def test_a_loss_that_is_not_a_number_stops_at_its_step_and_spoils_no_checkpoint(
 def test_a_full_disk_and_a_read_only_folder_are_told_in_one_line(tmp_path, problem):
     error = OSError(problem, os.strerror(problem))
     line = f"{tmp_path}: cannot be written: {os.strerror(problem)}; make room, then go on with --resume"
-    with pytest.raises(TrainingError, match=re.escape(line)) as told, train._writing(train.Run(tmp_path)):
+    with pytest.raises(TrainingError, match=re.escape(line)) as told, writing(train.Run(tmp_path)):
         raise error
     assert told.value.exit_code == 1
     assert "\n" not in str(told.value)
 
 
 def test_other_errors_are_not_taken_for_a_full_disk(tmp_path):
-    with pytest.raises(ConnectionError), train._writing(train.Run(tmp_path)):
+    with pytest.raises(ConnectionError), writing(train.Run(tmp_path)):
         raise ConnectionError(errno.ECONNRESET, "reset")
 
 
 def test_the_second_signal_ends_the_process_at_once():
     process = os.fork()
     if process == 0:
-        with train._heard_signals(Console(file=StringIO())) as signalled:
+        with heard_signals(Console(file=StringIO())) as signalled:
             os.kill(os.getpid(), signal.SIGINT)
             while not signalled():
                 time.sleep(0.01)
@@ -462,11 +466,40 @@ def test_the_second_signal_ends_the_process_at_once():
     assert time.monotonic() - began < 30
 
 
+def test_a_terminal_that_closes_saves_too_and_nobody_writes_to_it_any_more():
+    """As when the window of a training is closed, or the line breaks."""
+    process, terminal = pty.fork()
+    if process == 0:
+        code = 1
+        with open(1, "w", closefd=False) as screen, heard_signals(Console(file=screen)) as signalled:
+            os.write(1, b"listening")
+            while not signalled():
+                time.sleep(0.01)
+            time.sleep(0.1)
+            os.write(1, b"written before it is saved")
+            code = 128 + signalled()
+        os._exit(code)
+    assert b"listening" in os.read(terminal, 100)
+    os.close(terminal)  # the kernel then sends SIGHUP
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 129
+
+
+def test_what_was_started_with_nohup_does_not_hear_the_terminal_close():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with heard_signals(Console(file=StringIO())) as signalled:
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.1)
+            assert signalled() is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_signals_do_what_they_did_before_once_it_is_over():
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    with train._heard_signals(Console(file=StringIO())) as signalled:
+    before = [signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)]
+    with heard_signals(Console(file=StringIO())) as signalled:
         assert signalled() is None
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+    assert [signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)] == before
     assert signal.set_wakeup_fd(-1) == -1
 
 

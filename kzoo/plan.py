@@ -1,0 +1,111 @@
+"""What training a recipe will do, in rows: as `kzoo train --dry-run` foresees it, and as it is printed before the first
+step. Without TensorFlow.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from kzoo.describe import plain_table
+from kzoo.errors import RecipeError
+from kzoo.recipe import Recipe
+
+
+def steps_per_epoch(recipe: Recipe, examples: int) -> int:
+    """Steps of an epoch over so many examples. Raises RecipeError where they do not fill one batch."""
+    batch = recipe.train.batch_size
+    if batch > examples:
+        raise RecipeError(
+            f"train.batch_size: {batch:,} is more than the {examples:,} examples of {recipe.data.name}, split "
+            f"{recipe.data.split}: no step could be made; take at most {examples:,}"
+        )
+    return recipe.train.steps_per_epoch or examples // batch
+
+
+def print_forecast(console: Console, recipe: Recipe, run_dir: Path, call: str, examples: int | None = None) -> None:
+    """Print what training a checked recipe would do, as far as can be known without TensorFlow.
+
+    examples: of the split to train on, None where that is not known.
+    """
+    grid = plain_table()
+    for key, value, options in rows(recipe, examples):
+        grid.add_row(f"[dim]{key}[/]", escape(value))
+        for name, chosen in _flat(options):
+            grid.add_row("", f"  [dim]{escape(name)}:[/] {escape(json.dumps(chosen))}")
+    grid.add_row("[dim]run folder[/]", escape(str(run_dir)))
+    console.print(f"[bold]{escape(recipe.name)}[/]: the recipe is sound, nothing was run")
+    console.print(grid)
+    console.print("to run it:", escape(call), soft_wrap=True)
+
+
+def table(recipe: Recipe, examples: int, found: Mapping[str, str], more: Mapping[str, str]) -> Table:
+    """The plan as it is printed before the first step.
+
+    found: what was found besides, to add to the rows of these keys. more: further rows.
+    """
+    grid = plain_table()
+    grid.add_row("[dim]recipe[/]", escape(recipe.name))
+    for key, value, _ in rows(recipe, examples):
+        grid.add_row(f"[dim]{key}[/]", escape(", ".join(filter(None, (value, found.get(key))))))
+    for key, value in more.items():
+        grid.add_row(f"[dim]{key}[/]", escape(value))
+    return grid
+
+
+def rows(recipe: Recipe, examples: int | None = None) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The rows of a plan: what, how, with which options."""
+    optimizer, training, evaluation = recipe.optimizer, recipe.train, recipe.evaluate
+    number = f", {examples:,} examples" if examples else ""
+    yield "dataset", f"{recipe.data.name}, split {recipe.data.split}{number}", recipe.data.options
+    yield "backbone", recipe.backbone.name, recipe.backbone.options
+    yield "method", recipe.method.name, recipe.method.options
+    momentum = f", momentum {optimizer.momentum:g}" if optimizer.name in ("sgd", "lars") else ""
+    decay = f"{optimizer.kind_of_decay} weight decay {optimizer.weight_decay:g}"
+    yield "optimizer", f"{optimizer.name}{momentum}, {decay}", {}
+    rate = f"{recipe.scaled_learning_rate:.4g}"
+    if optimizer.per:
+        rate += f" (= {optimizer.learning_rate:g} x {training.batch_size} / {optimizer.per})"
+    if optimizer.warmup_epochs:
+        rate += f", warm-up of {optimizer.warmup_epochs:g} epoch" + "s" * (optimizer.warmup_epochs != 1)
+    rate += f", {optimizer.schedule}"
+    if optimizer.milestones:
+        rate += f" x {optimizer.drop:g} at epochs {', '.join(map(str, optimizer.milestones))}"
+    yield "learning rate", rate, {}
+    batch = f"{training.batch_size} examples"
+    if training.devices:
+        batch += f", {training.batch_size // training.devices} on each of {training.devices} devices"
+    if training.accumulate > 1:
+        batch += f", in {training.accumulate} parts one after the other"
+    yield "batch", batch, {}
+    yield "steps", _steps(recipe, examples), {}
+    xla = "auto" if training.jit_compile == "auto" else "on" if training.jit_compile else "off"
+    yield "strategy", f"{training.strategy}, {training.precision}, XLA {xla}", {}
+    probes = [
+        f"{evaluation.knn.k} nearest neighbours" if evaluation.knn else "",
+        "linear probe" if evaluation.linear else "",
+        f"linear probe on {evaluation.low_shot} labels per class" if evaluation.low_shot else "",
+    ]
+    tested = f"{evaluation.data.name}, split {evaluation.data.split}" if evaluation.data else "the dataset's split test"
+    yield "evaluation", f"{', '.join(filter(None, probes))}, on {tested}" if any(probes) else "none", {}
+    yield "export", ", ".join(recipe.export.formats) or "none", {}
+
+
+def _steps(recipe: Recipe, examples: int | None) -> str:
+    training = recipe.train
+    epochs = f"{training.epochs} epoch" + "s" * (training.epochs != 1)
+    steps = steps_per_epoch(recipe, examples) if examples else training.steps_per_epoch
+    return f"{epochs} x {steps} = {training.epochs * steps:,}" if steps else epochs
+
+
+def _flat(options: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Options as (dotted name, value)."""
+    for name, value in options.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

@@ -1,0 +1,88 @@
+"""Going on with a run that exists: what may have changed since, and what is loaded."""
+
+import csv
+from pathlib import Path
+
+from rich.console import Console
+
+from kzoo import checkpoint, workers
+from kzoo.checkpoint import Checkpoint
+from kzoo.data import Source
+from kzoo.errors import CheckpointError
+from kzoo.files import replacing, sweep
+from kzoo.method import Method
+from kzoo.recipe import Recipe, changes, decisive, recipe_hash
+from kzoo.runs import Run, plugin_versions, versions
+
+
+def refuse_changes(run: Run, recipe: Recipe, console: Console) -> None:
+    """Raise where a run's recipe differs from the given one in what a run cannot change."""
+    lines = changes(decisive(run.recipe), decisive(recipe))
+    if lines:
+        raise CheckpointError(
+            f"{run.folder}: was begun with another recipe ({'; '.join(lines)}); "
+            "take these back, or use another --run-dir"
+        )
+    epochs, was = recipe.train.epochs, run.recipe.train.epochs
+    if epochs != was:
+        console.print(
+            f"train.epochs: {epochs}, was {was}: the {recipe.optimizer.schedule} schedule of the learning rate, and "
+            f"what else changes over the training, is that of {epochs} epochs from here on; the weights will differ "
+            f"from those of a run that had {epochs} from its beginning"
+        )
+
+
+def resume_run(
+    run: Run, method: Method, recipe: Recipe, source: Source, allow_plugin_change: bool, console: Console
+) -> Checkpoint | None:
+    """Load the newest checkpoint; None where the run has made none yet."""
+    if workers.is_chief(method.distribute_strategy):
+        sweep(run.folder)
+    found = checkpoint.newest(run.checkpoints)
+    if found is None:
+        log = run.logs / "metrics.csv"
+        if log.exists() and log.stat().st_size:
+            raise CheckpointError(
+                f"{run.checkpoints}: no checkpoint is left of this run; start anew in another --run-dir"
+            )
+        console.print(f"{run.folder}: no checkpoint yet; training starts at its beginning")
+        return None
+    made_with = found.made_with
+    if made_with["examples"] != source.size:
+        raise CheckpointError(
+            f"{source.name}: has {source.size:,} examples, had {made_with['examples']:,} when {found.path} was saved; "
+            "restore the data, or start anew"
+        )
+    changed = _changed(made_with["plugins"], plugin_versions())
+    if changed and not allow_plugin_change:
+        raise CheckpointError(
+            f"{run.folder}: plugins have changed since ({changed}); install those, or add --allow-plugin-change"
+        )
+    changed = "; ".join(filter(None, (changed, _changed(made_with["versions"], versions()))))
+    if changed:
+        console.print(f"[yellow]changed since this run was saved: {changed}; the numbers may differ from now on")
+    found.load(checkpoint.state(method), recipe_hash=recipe_hash(recipe))
+    console.print(f"resumed from {found.path}")
+    return found
+
+
+def _changed(then: dict[str, str], now: dict[str, str]) -> str:
+    """What has another version now, or is gone: "kzoo-x 0.2, was 0.1". What came anew changes no training."""
+    return "; ".join(
+        f"{name} {now.get(name, 'is not installed')}, was {version}"
+        for name, version in then.items()
+        if now.get(name) != version
+    )
+
+
+def forget_after(log: Path, epoch: int) -> None:
+    """Drop the rows of epochs that will be trained again, so that resuming writes each once."""
+    if not log.exists():
+        return
+    rows = list(csv.reader(log.open(newline="")))
+    kept = [row for row in rows[1:] if row and int(float(row[0])) < epoch]
+    if not kept:
+        log.unlink()  # with its header, which CSVLogger then writes again
+        return
+    with replacing(log) as scratch, scratch.open("w", newline="") as file:
+        csv.writer(file).writerows([rows[0], *kept])
