@@ -34,6 +34,10 @@ class DataError(KzooError):
     """The dataset cannot be read, or does not hold what the method needs."""
 
 
+class NoSplit(DataError):
+    """The dataset has no split of this name."""
+
+
 class StrategyError(RecipeError):
     """The devices asked for cannot be had, or the batch does not divide over them."""
 

@@ -1,7 +1,7 @@
 """A folder of image files of any kind, as records of raw pixels that all have one shape.
 
-Every file is read with Pillow, checked, turned upright, brought to one size and written to the cache as raw bytes,
-once; training then reads those records at the speed of the disk.
+The folder is read as a whole, all splits at once: every file is read with Pillow, checked, turned upright, brought to
+one size and written to the cache as raw bytes, once. Training then reads those records at the speed of the disk.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,178 +20,188 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import tensorflow as tf
 
 from kzoo.cache import cache_dir, prepare_once, progress
-from kzoo.errors import DataError
-from kzoo.images import look, read_image, reason, suffixes
+from kzoo.census import Census, image_census
+from kzoo.errors import DataError, printable
+from kzoo.images import Looks, bits_for, look, read_image, reason
+from kzoo.layout import some
 from kzoo.options import FolderOptions
 from kzoo.source import Batch, Source, record_examples
 
-_SPLITS = frozenset({"train", "test", "val", "valid", "validation"})
 _SHARD = 128 << 20  # bytes in one file of records
-_CHUNK = 256  # images decoded before they are written: bounds the memory
+_DECODED = 256 << 20  # bytes, about, of images that are decoded before they are written
+_CHUNK = 256  # and not more images than these
 _UNUSED = 30 * 24 * 3600  # seconds since its last start, after which the records of a changed folder are removed
-_FORMAT = 1  # of the cache; raised when what is written, or how it is made, changes
-
-
-@dataclass(frozen=True)
-class FolderRecords:
-    """Images in TFRecord files, in the order of their sorted relative paths; one record is H * W * C bytes.
-
-    files: path and number of records of each. shape: (H, W, C). labels: one per record, -1 = unlabelled.
-    classes: the names that labels index. skipped: relative paths of broken files that were left out.
-    digest: of the names, sizes and labels of the files. census: what lies in the folder.
-    """
-
-    files: tuple[tuple[Path, int], ...]
-    shape: tuple[int, int, int]
-    labels: tuple[int, ...]
-    classes: tuple[str, ...]
-    skipped: tuple[str, ...]
-    digest: str
-    census: dict[str, Any]
-
-
-def folder_records(path: str, split: str, options: FolderOptions) -> FolderRecords:
-    """Read a split of a folder of images, from the cache where neither its files nor the options changed.
-
-    The first level of sub-folders gives the labels; a folder with fewer than two is unlabelled. Where the sub-folders
-    are train and test (or val, valid, validation), they are the splits, and the labels lie one level below; else the
-    split test is a share of the files, `options.test_fraction`: those with the lowest hashes of their relative paths.
-
-    Raises DataError: no such folder or split, no image, broken files (unless `options.skip_broken`), sizes that differ.
-    """
-    root = Path(path).expanduser().resolve()
-    title = f"folder:{path}"
-    if not root.is_dir():
-        raise DataError(f"{title}: no such folder")
-    names, labels, classes = _members(root, title, split, options.test_fraction)
-    stamps = [(name, stat.st_size, stat.st_mtime_ns) for name in names for stat in [(root / name).stat()]]
-    place = cache_dir() / "folders" / _digest(str(root), split, options.size)
-    folder = place / _digest(_FORMAT, options.skip_broken, stamps)
-    prepare_once(folder, lambda scratch: _write(scratch / folder.name, root, title, names, options))
-    os.utime(folder)
-    for other in place.iterdir():  # of the folder as it was before; a run may still be reading it
-        if time.time() - other.stat().st_mtime > _UNUSED:
-            shutil.rmtree(other, ignore_errors=True)
-    index = json.loads((folder / "index.json").read_text())
-    skipped = set(index["skipped"])
-    if skipped:
-        warnings.warn(f"{title}: left out {_counted(index['skipped'])}")
-    used = [(name, size, label) for (name, size, _), label in zip(stamps, labels, strict=True) if name not in skipped]
-    census = {"folder": str(root), "split": split, "classes": list(classes), "used": len(used)}
-    return FolderRecords(
-        files=tuple((folder / name, count) for name, count in index["files"]),
-        shape=tuple(index["shape"]),
-        labels=tuple(label for name, label in zip(names, labels, strict=True) if name not in skipped),
-        classes=classes,
-        skipped=tuple(index["skipped"]),
-        digest=hashlib.sha256(json.dumps([used, classes, options.size]).encode()).hexdigest(),
-        census=census,
-    )
+_FORMAT = 2  # of the cache; raised when what is written, or how it is made, changes
+_INDEX, _BROKEN = "index.json", "broken.txt"
 
 
 def folder_source(path: str, split: str, options: FolderOptions) -> Source:
     """The images below a folder, for the recipe name `folder:<path>`. The id is the rank of the relative path.
 
-    How files, splits and labels are found, and what raises DataError: `kzoo.folder.folder_records`.
+    The first sub-folders are the splits where all of them have names of splits (train, Testing, val2017, unlabeled),
+    and the labels lie one level below; else they are the classes, and the split test is a share of each class,
+    `options.test_fraction`, chosen by a hash of the paths. Fewer than two classes: unlabelled. A "val" is found as
+    "validation" too. `kzoo.census` has the rules in full, and `options.layout` overrides them.
+
+    All splits are read and checked at once, whichever is opened, and channels, depth and size are decided for all: grey
+    if all images are; wide grey values by the bits that the brightest of all uses. `Source.census` says what was found.
+
+    Raises NoSplit, or DataError: no such folder, no image, sub-folders that can be read in two ways, broken files
+    (unless `options.skip_broken`: then a warning), sizes that differ.
     """
-    records = folder_records(path, split, options)
-    size = sum(count for _, count in records.files)
+    census = image_census(path, options)
+    split = census.find(split)
+    folder = _prepared(census, options)
+    index = json.loads((folder / _INDEX).read_text())
+    broken: dict[str, str] = index["broken"]
+    if broken:
+        listed = some([f"{name} ({why})" for name, why in sorted(broken.items())])
+        told = f"{len(broken):,} broken file{'s' * (len(broken) != 1)}: {listed}; all are in {folder / _BROKEN}"
+        if not options.skip_broken:
+            raise DataError(
+                f"{census.title}: cannot read {told}; repair or remove them, or set data.options.skip_broken"
+            )
+        warnings.warn(f"{census.title}: left out {told}")
+    census = census.without(broken)
+    files = [(str(folder / name), 0, count) for name, count in index["files"][split]]
+    if not files:
+        raise DataError(f"{census.title}: no image of split '{printable(split)}' can be read")
+    shape, size, classes = tuple(index["shape"]), len(census.splits[split]), census.classes
+    numbers = census.labels(split)
     with tf.device("CPU:0"):
-        labels = tf.constant(records.labels, tf.int64)
+        labels = tf.constant(numbers, tf.int64)
 
     def decode(raw: Batch) -> Batch:
         pixels = tf.io.decode_raw(raw["record"], tf.uint8)
-        image = tf.reshape(pixels, tf.concat([tf.shape(raw["record"]), records.shape], 0))
-        image = tf.ensure_shape(image, [*raw["record"].shape, *records.shape])
+        image = tf.reshape(pixels, tf.concat([tf.shape(raw["record"]), shape], 0))
+        image = tf.ensure_shape(image, [*raw["record"].shape, *shape])
         return {"id": raw["id"], "image": image, "label": tf.gather(labels, raw["id"])}
 
-    files = [(str(file), 0, count) for file, count in records.files]
-    examples = record_examples(files, size * int(np.prod(records.shape)))
     return Source(
-        f"folder:{path}",
-        size,
-        records.classes,
-        records.shape,
-        examples,
-        decode,
+        name=census.title,
+        size=size,
+        classes=tuple(map(printable, classes)),
+        image_shape=shape,
+        examples=record_examples(files, size * int(np.prod(shape))),
+        decode=decode,
         batched=True,
-        digest=records.digest,
-        census=records.census,
+        digest=_digest(index["contents"][split], numbers, classes, shape, index["images"]["bits"]),
+        census={**census.as_json(), "images": index["images"]},
     )
 
 
-def _members(root: Path, title: str, split: str, test_fraction: float) -> tuple[list[str], list[int], tuple[str, ...]]:
-    """The relative paths of a split's images, sorted, their labels, and the classes, which all splits share."""
-    every = sorted(_images(root))
-    if not every:
-        raise DataError(f"{title}: holds no image ({', '.join(sorted(suffixes()))})")
-    tops = {name.split("/")[0] for name in every if "/" in name}
-    if "train" in tops and tops <= _SPLITS:
-        if split not in tops:
-            raise DataError(f"{title}: no split '{split}'; it has {', '.join(sorted(tops))}")
-        every = [name for name in every if "/" in name]
-        chosen = [name for name in every if name.startswith(f"{split}/")]
-        depth = 1
-    else:
-        if split not in ("train", "test"):
-            raise DataError(f"{title}: no split '{split}'; it has train, test")
-        chosen = [name for name in every if (_share(name) < test_fraction) == (split == "test")]
-        depth = 0
-        if not chosen:
-            raise DataError(f"{title}: none of its {len(every)} images falls to split '{split}'; add images or splits")
-    parts = {name: name.split("/") for name in every}
-    classes = tuple(sorted({part[depth] for part in parts.values() if len(part) > depth + 1}))
-    if len(classes) < 2:
-        return chosen, [-1] * len(chosen), ()
-    numbers = {name: number for number, name in enumerate(classes)}
-    labels = [numbers[parts[name][depth]] if len(parts[name]) > depth + 1 else -1 for name in chosen]
-    return chosen, labels, classes
-
-
-def _images(root: Path) -> Iterator[str]:
-    known = suffixes()
-    for folder, subfolders, files in os.walk(root):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in known:
-                yield (Path(folder) / name).relative_to(root).as_posix()
-
-
-def _write(folder: Path, root: Path, title: str, names: list[str], options: FolderOptions) -> Path:
-    """Decode all images into files of records and an index."""
-    folder.mkdir()
-    broken: dict[str, str] = {}
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        read = partial(_each, pool, root, broken)
-        headers = dict(read(look, names, "Looking at the images"))
-        sizes = sorted({looks.size for looks in headers.values()})
-        if options.size is None and len(sizes) > 1:
-            first, last = (f"{width}x{height}" for width, height in (sizes[0], sizes[-1]))
-            raise DataError(f"{title}: images of {len(sizes)} sizes, from {first} to {last}; set data.options.size")
-        grey = all(looks.grey for looks in headers.values())
-        decode = partial(read_image, size=options.size, grey=grey)
-        files, shape = _write_records(
-            folder, (pixels for _, pixels in read(decode, list(headers), "Preparing the images"))
-        )
-    if broken and not options.skip_broken:
-        reason = broken[min(broken)]
-        raise DataError(
-            f"{title}: cannot read {_counted(sorted(broken))} ({reason}); repair or remove them, "
-            "or set data.options.skip_broken"
-        )
-    if not files:
-        raise DataError(f"{title}: none of its {len(names)} images can be read")
-    (folder / "index.json").write_text(json.dumps({"shape": shape, "files": files, "skipped": sorted(broken)}))
+def _prepared(census: Census, options: FolderOptions) -> Path:
+    """The folder of the cache that holds the records of all splits and their index, written now where it is missing."""
+    stamps = {split: [(file.name, file.size, file.changed) for file in files] for split, files in census.splits.items()}
+    place = (
+        cache_dir() / "folders" / _digest(str(census.folder), options.size, options.layout, options.test_fraction)[:20]
+    )
+    folder = place / _digest(_FORMAT, PIL.__version__, stamps, census.broken)[:20]
+    prepare_once(folder, lambda scratch: _write(scratch / folder.name, census, options.size))
+    os.utime(folder)
+    for other in place.iterdir():  # of the folder as it was before; a run may still be reading it
+        if time.time() - other.stat().st_mtime > _UNUSED:
+            shutil.rmtree(other, ignore_errors=True)
     return folder
 
 
+def _write(folder: Path, census: Census, size: int | None) -> Path:
+    """Decode all images of all splits into files of records and an index."""
+    folder.mkdir()
+    broken = dict(census.broken)
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        names = [file.name for files in census.splits.values() for file in files]
+        looks = dict(_each(pool, census.folder, broken, look, names, "Looking at the images", _CHUNK))
+        found = _Findings.of(census, looks, size)
+        decode = partial(_pixels, size=size, found=found)
+        files, contents = {}, {}
+        for number, (split, members) in enumerate(census.splits.items()):
+            names = [file.name for file in members if file.name in looks]
+            doing = f"Preparing the images of {printable(split)}"
+            chunk = max(8, min(_CHUNK, _DECODED // max(1, int(np.prod(found.shape)))))
+            images = _each(pool, census.folder, broken, decode, names, doing, chunk)
+            hashes: list[tuple[str, str]] = []
+            files[split] = _write_records(folder, f"{number:03d}", _noting(images, hashes))
+            contents[split] = _digest(hashes)
+    index = {"shape": found.shape, "files": files, "contents": contents, "broken": broken, "images": found.as_json()}
+    (folder / _INDEX).write_text(json.dumps(index))
+    if broken:
+        lines = [f"{printable(name)}\t{printable(why)}\n" for name, why in sorted(broken.items())]
+        (folder / _BROKEN).write_text("".join(lines), encoding="utf-8")
+    return folder
+
+
+@dataclass(frozen=True)
+class _Findings:
+    """What all images together say. shape: (H, W, C) of the records. bits: of wide grey values, where there are any."""
+
+    shape: tuple[int, int, int]
+    bits: int | None
+    looks: tuple[Looks, ...]
+
+    @classmethod
+    def of(cls, census: Census, found: dict[str, Looks], size: int | None) -> "_Findings":
+        """Raises DataError where the images cannot have one shape, or would be nearly black."""
+        looks = tuple(found.values())
+        sizes = sorted({one.size for one in looks})
+        if size is None and len(sizes) > 1:
+            first, last = (f"{width}x{height}" for width, height in (sizes[0], sizes[-1]))
+            raise DataError(
+                f"{census.title}: images of {len(sizes):,} sizes, from {first} to {last}; set data.options.size"
+            )
+        upper = [one.wide_colour for one in looks if one.wide_colour is not None]
+        if upper and max(upper) < 64:
+            raise DataError(
+                f"{census.title}: {len(upper):,} colour images of 16 bits use the lower ones alone; Pillow keeps the "
+                f"upper 8, where the brightest of all is {max(upper)}, of 255; convert them to 8 bits"
+            )
+        largest = [one.largest for one in looks if one.largest is not None]
+        width, height = (size, size) if size else sizes[0] if sizes else (0, 0)
+        channels = 1 if all(one.grey for one in looks) else 3
+        return cls((height, width, channels), bits_for(max(largest)) if largest else None, looks)
+
+    def as_json(self) -> dict[str, Any]:
+        sizes = sorted({one.size for one in self.looks}, key=lambda size: (size[0] * size[1], size))
+        return {
+            "shape": list(self.shape),
+            "sizes": len(sizes),
+            "smallest": sizes[:1],
+            "largest": sizes[-1:],
+            "modes": dict(Counter(one.mode for one in self.looks).most_common()),
+            "bits": self.bits,
+            "several": sum(one.several for one in self.looks),
+        }
+
+
+def _pixels(path: Path, size: int | None, found: _Findings) -> tuple[str, np.ndarray]:
+    """The SHA-256 of a file and its pixels, of the shape that all have."""
+    data = path.read_bytes()
+    pixels = read_image(data, size, grey=found.shape[-1] == 1, bits=found.bits or 16)
+    if pixels.shape != found.shape:
+        raise ValueError(f"{pixels.shape[1]}x{pixels.shape[0]} pixels when decoded, unlike its header")
+    return hashlib.sha256(data).hexdigest(), pixels
+
+
+def _noting(images: Iterator[tuple[str, Any]], hashes: list[tuple[str, str]]) -> Iterator[np.ndarray]:
+    for name, (digest, pixels) in images:
+        hashes.append((name, digest))
+        yield pixels
+
+
 def _each(
-    pool: Executor, root: Path, broken: dict[str, str], function: Callable[[Path], Any], names: list[str], doing: str
+    pool: Executor,
+    root: Path,
+    broken: dict[str, str],
+    function: Callable[[Path], Any],
+    names: list[str],
+    doing: str,
+    chunk: int,
 ) -> Iterator[tuple[str, Any]]:
-    """(name, function's result) of each file; those it fails on are noted in `broken`. A bounded number in memory."""
+    """(name, function's result) of each file; those it fails on are noted in `broken`. At most a chunk in memory."""
 
     def attempt(name: str) -> Any:
         try:
@@ -198,8 +209,8 @@ def _each(
         except Exception as error:  # Pillow's decoders raise nearly anything on a broken file
             return error
 
-    chunks = (names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK))
-    results = (pair for chunk in chunks for pair in zip(chunk, pool.map(attempt, chunk), strict=True))
+    chunks = (names[start : start + chunk] for start in range(0, len(names), chunk))
+    results = (pair for part in chunks for pair in zip(part, pool.map(attempt, part), strict=True))
     for name, result in progress(results, doing, len(names)):
         if isinstance(result, Exception):
             broken[name] = reason(result)
@@ -207,30 +218,18 @@ def _each(
             yield name, result
 
 
-def _write_records(folder: Path, images: Iterator[np.ndarray]) -> tuple[list[tuple[str, int]], tuple[int, ...]]:
-    """Write arrays of one shape as raw bytes, into files of bounded size: (name, records) of each, and the shape."""
+def _write_records(folder: Path, prefix: str, images: Iterator[np.ndarray]) -> list[tuple[str, int]]:
+    """Write arrays of one shape as raw bytes, into files of bounded size: (name, records) of each."""
     files: list[tuple[str, int]] = []
-    shape: tuple[int, ...] = ()
     while (first := next(images, None)) is not None:
-        shape = first.shape
-        name, count = f"{len(files):05d}.tfrecord", 0
+        name, count = f"{prefix}-{len(files):05d}.tfrecord", 0
         with tf.io.TFRecordWriter(str(folder / name)) as writer:
             for pixels in chain([first], islice(images, _SHARD // first.nbytes)):
                 writer.write(pixels.tobytes())
                 count += 1
         files.append((name, count))
-    return files, shape
-
-
-def _share(name: str) -> float:
-    """A number in [0, 1) that the name alone decides."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
+    return files
 
 
 def _digest(*values: object) -> str:
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:20]
-
-
-def _counted(names: list[str]) -> str:
-    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    return f"{len(names)} broken file{'s' * (len(names) != 1)}: {shown}"
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()

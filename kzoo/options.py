@@ -3,6 +3,8 @@
 This module is imported by listing commands: pydantic only, never TensorFlow.
 """
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
@@ -54,11 +56,16 @@ class FolderOptions(Options):
         0.2,
         gt=0,
         lt=1,
-        description="share of the files held out as split test, chosen by a hash of the relative path; "
-        "unused where the folder has its own train and test sub-folders",
+        description="share of each class held out as split test, chosen by a hash of the relative paths; "
+        "unused where the folder has its own splits",
+    )
+    layout: Literal["auto", "splits", "classes", "flat"] = Field(
+        "auto",
+        description="what the first sub-folders are: splits (with classes in them), classes, or nothing (flat: no "
+        "labels); auto: their names tell, and what can be read in two ways is an error",
     )
     skip_broken: bool = Field(
-        False, description="leave out, and name, the files that cannot be decoded; false: the first one is an error"
+        False, description="leave out, and name, the files that cannot be read; false: they are an error"
     )
 
 

@@ -1,4 +1,4 @@
-"""Sources and streams: order, resuming, sharding, and real files of every kind that a folder may hold."""
+"""Sources and streams: order, resuming, sharding, what is in memory, and what tensorflow-datasets prepared."""
 
 import dataclasses
 import subprocess
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from PIL import Image
 
 from kzoo import random, text
 from kzoo.cache import cache_dir, prepare_once
@@ -16,16 +15,14 @@ from kzoo.data import (
     Source,
     array_source,
     evaluation_batches,
-    folder_source,
     resize_and_crop,
     text_source,
     tfds_source,
     to_float,
     training_stream,
 )
-from kzoo.errors import DataError, StrategyError, printable
-from kzoo.images import read_image
-from kzoo.options import FolderOptions, TFDSOptions
+from kzoo.errors import DataError, StrategyError
+from kzoo.options import TFDSOptions
 
 SIZE = 22  # not a multiple of the batch: the remainder of an epoch is dropped
 BATCH = 8
@@ -255,201 +252,12 @@ def test_a_digest_changes_with_pixels_labels_and_order_and_with_nothing_else():
     assert len({first, *(source.digest for source in others)}) == 6
 
 
-# ---- a folder of files -----------------------------------------------------------------------------------------------
-
-
-def colours(folder, *images: tuple[str, tuple[int, int, int]], size=(8, 8)) -> None:
-    """Write images of one colour each."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, colour in images:
-        Image.new("RGB", size, colour).save(folder / name)
-
-
 def whole(source: Source) -> dict[str, np.ndarray]:
     return next(evaluation_batches(source, source.size).as_numpy_iterator())
 
 
 def bytes_of(batch) -> np.ndarray:
     return np.round(batch["image"] * 255).astype(int)
-
-
-def pairs(source: Source) -> set[tuple[int, int]]:
-    """(label, red) of every image."""
-    batch = whole(source)
-    return set(zip(batch["label"].tolist(), bytes_of(batch)[:, 0, 0, 0].tolist(), strict=True))
-
-
-def test_files_of_every_format_and_mode_become_rgb(tmp_path):
-    root = tmp_path / "images" / "train"
-    root.mkdir(parents=True)
-    red = Image.new("RGB", (8, 8), (250, 10, 20))
-    half = Image.new("RGBA", (8, 8), (250, 10, 20, 51))  # alpha 0.2
-    red.save(root / "a.png")
-    red.save(root / "b.JPG", quality=100, subsampling=0)
-    red.save(root / "c.bmp")
-    red.save(root / "d.webp", lossless=True)
-    Image.new("P", (8, 8), 1).save(root / "e.gif", save_all=True, append_images=[Image.new("P", (8, 8), 0)])
-    half.save(root / "f.png")
-    Image.fromarray(np.full((8, 8), 40 * 257, np.uint16)).save(root / "g.png")
-    Image.fromarray(np.full((8, 8), 41 * 257, np.uint16)).save(root / "h.tiff")
-    Image.new("L", (8, 8), 42).save(root / "i.png")
-    Image.new("LA", (8, 8), (0, 0)).save(root / "j.png")
-    red.convert("CMYK").save(root / "k.jpeg", quality=100)
-    red.quantize(2).save(root / "l.png")
-    (root / "notes.txt").write_text("not an image")
-    source = folder_source(str(tmp_path / "images"), "train", FolderOptions())
-    assert (source.size, source.image_shape, source.classes) == (12, (8, 8, 3), ())
-    batch = whole(source)
-    middle = bytes_of(batch)[:, 4, 4]
-    blend = [round(0.2 * value + 0.8 * 128) for value in (250, 10, 20)]
-    expected = {0: (250, 10, 20), 2: (250, 10, 20), 3: (250, 10, 20), 5: blend, 6: (40,) * 3, 7: (41,) * 3}
-    expected |= {8: (42,) * 3, 9: (128,) * 3, 11: (250, 10, 20)}
-    for row, colour in expected.items():
-        np.testing.assert_allclose(middle[row], colour, atol=1, err_msg=str(row))
-    np.testing.assert_allclose(middle[[1, 10]], [(250, 10, 20)] * 2, atol=4)  # JPEG loses a little
-    assert batch["id"].tolist() == list(range(12))
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("ordinary name-1.png", "ordinary name-1.png"),
-        ("Größe 猫.png", "Größe 猫.png"),
-        ("two\nlines\t.png", r"two\nlines\t.png"),
-        ("\x1b[31mred\x07.png", r"\x1b[31mred\x07.png"),
-        ("gnp.\u202ecod", r"gnp.\u202ecod"),
-        ("caf\udce9.png", r"caf\xe9.png"),
-        ("\ud800.png", r"\ud800.png"),
-    ],
-)
-def test_a_name_is_printed_without_what_steers_a_terminal(name, shown):
-    assert printable(name) == shown
-    assert printable(shown) == shown
-
-
-def test_a_folder_of_grey_images_stays_grey_and_one_coloured_image_ends_that(tmp_path):
-    for number in range(3):
-        (tmp_path / "train").mkdir(exist_ok=True)
-        Image.new("L", (4, 4), number).save(tmp_path / "train" / f"{number}.png")
-    assert folder_source(str(tmp_path), "train", FolderOptions()).image_shape == (4, 4, 1)
-    colours(tmp_path / "train", ("x.png", (1, 2, 3)), size=(4, 4))
-    assert folder_source(str(tmp_path), "train", FolderOptions()).image_shape == (4, 4, 3)
-
-
-def test_exif_orientation_is_applied(tmp_path):
-    image = Image.new("RGB", (8, 4), (0, 0, 0))
-    image.paste((255, 255, 255), (0, 0, 4, 4))  # white on the left
-    exif = Image.Exif()
-    exif[274] = 6  # turn a quarter clockwise to see it upright
-    image.save(tmp_path / "a.png", exif=exif)
-    pixels = read_image(tmp_path / "a.png")
-    assert pixels.shape == (8, 4, 3)
-    assert pixels[1, 2].tolist() == [255, 255, 255]  # the left side is on top
-    assert pixels[6, 2].tolist() == [0, 0, 0]
-
-
-def test_sub_folders_are_the_classes_and_a_hash_splits_them(tmp_path):
-    for label in ("cat", "dog"):
-        for number in range(40):
-            colours(tmp_path / "pets" / label, (f"{number}.png", (number, 0, 0)), size=(4, 4))
-    options = FolderOptions(test_fraction=0.25)
-    train, test = (folder_source(str(tmp_path / "pets"), split, options) for split in ("train", "test"))
-    assert train.classes == test.classes == ("cat", "dog")
-    assert train.size + test.size == 80
-    assert 10 <= test.size <= 30  # 20 expected, standard deviation 3.9
-    held_out = pairs(test)
-    assert pairs(train) | held_out == {(label, number) for label in (0, 1) for number in range(40)}
-    colours(tmp_path / "pets" / "dog", ("new.png", (99, 0, 0)), size=(4, 4))
-    assert held_out <= pairs(folder_source(str(tmp_path / "pets"), "test", options))  # no file changes sides
-
-
-def test_split_folders_share_their_classes(tmp_path):
-    colours(tmp_path / "train" / "b", ("1.png", (1, 1, 1)))
-    colours(tmp_path / "train" / "c", ("1.png", (2, 2, 2)))
-    colours(tmp_path / "test" / "a", ("1.png", (3, 3, 3)))
-    colours(tmp_path / "test" / "c", ("1.png", (4, 4, 4)))
-    train, test = (folder_source(str(tmp_path), split, FolderOptions()) for split in ("train", "test"))
-    assert train.classes == test.classes == ("a", "b", "c")
-    assert whole(train)["label"].tolist() == [1, 2]
-    assert whole(test)["label"].tolist() == [0, 2]
-    with pytest.raises(DataError, match="no split 'validation'; it has test, train"):
-        folder_source(str(tmp_path), "validation", FolderOptions())
-
-
-def test_mixed_sizes_need_a_size(tmp_path):
-    colours(tmp_path / "train", ("a.png", (9, 9, 9)), size=(10, 12))
-    colours(tmp_path / "train", ("b.png", (9, 9, 9)), size=(20, 20))
-    with pytest.raises(DataError, match=r"2 sizes, from 10x12 to 20x20; set data\.options\.size"):
-        folder_source(str(tmp_path), "train", FolderOptions())
-    assert folder_source(str(tmp_path), "train", FolderOptions(size=8)).image_shape == (8, 8, 3)
-
-
-def test_broken_files_are_named_or_skipped(tmp_path):
-    colours(tmp_path / "train", ("a.png", (1, 0, 0)), ("b.jpg", (2, 0, 0)), ("c.png", (3, 0, 0)), size=(32, 32))
-    jpeg = tmp_path / "train" / "b.jpg"
-    jpeg.write_bytes(jpeg.read_bytes()[:-200])  # the header is whole, the picture is not
-    (tmp_path / "train" / "d.png").write_bytes(b"this is no picture")
-    with pytest.raises(DataError, match=r"cannot read 2 broken files: train/b\.jpg, train/d\.png") as caught:
-        folder_source(str(tmp_path), "train", FolderOptions())
-    assert "\n" not in str(caught.value)
-    for _ in range(2):  # the second time from the cache
-        with pytest.warns(UserWarning, match="left out 2 broken files"):
-            source = folder_source(str(tmp_path), "train", FolderOptions(skip_broken=True))
-        assert whole(source)["id"].tolist() == [0, 1]
-        assert bytes_of(whole(source))[:, 0, 0, 0].tolist() == [1, 3]
-
-
-def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
-    colours(tmp_path / "train", ("a.png", (1, 0, 0)), size=(30, 30))
-    colours(tmp_path / "train", ("bomb.png", (1, 0, 0)), size=(40, 40))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow itself would only warn up to 2000
-    with (
-        pytest.raises(DataError, match=r"train/bomb\.png \(40x40 pixels; the limit is 1000"),
-        pytest.warns(Image.DecompressionBombWarning),
-    ):
-        folder_source(str(tmp_path), "train", FolderOptions(size=8))
-
-
-@pytest.mark.parametrize(("make", "message"), [(False, "no such folder"), (True, "holds no image")])
-def test_nothing_to_read_is_an_error(tmp_path, make, message):
-    if make:
-        (tmp_path / "nothing").mkdir()
-    with pytest.raises(DataError, match=message):
-        folder_source(str(tmp_path / "nothing"), "train", FolderOptions())
-
-
-def test_records_are_prepared_once_and_anew_when_a_file_changes(tmp_path, cache):
-    colours(tmp_path / "set" / "train", ("a.png", (1, 0, 0)), ("b.png", (2, 0, 0)))
-
-    def made() -> dict[str, int]:
-        folder_source(str(tmp_path / "set"), "train", FolderOptions())
-        return {str(path): path.stat().st_mtime_ns for path in cache.rglob("*.tfrecord")}
-
-    first = made()
-    assert len(first) == 1
-    assert made() == first
-    colours(tmp_path / "set" / "train", ("b.png", (77, 0, 0)))
-    assert len(made()) == 2
-    assert bytes_of(whole(folder_source(str(tmp_path / "set"), "train", FolderOptions())))[1, 0, 0, 0] == 77
-
-
-def test_large_sets_are_shuffled_by_file_and_still_resume(tmp_path, monkeypatch):
-    monkeypatch.setattr("kzoo.folder._SHARD", 3 * 48)  # a few images in each file of records
-    monkeypatch.setattr("kzoo.source._SHUFFLE_BYTES", 5 * 48)  # five images in the buffer
-    for number in range(20):
-        colours(tmp_path / "train", (f"{number:02d}.png", (number, 0, 0)), size=(4, 4))
-    source = folder_source(str(tmp_path), "train", FolderOptions())
-
-    def flat(batch, seeds):
-        return {"id": batch["id"], "red": batch["image"][:, 0, 0, 0], "seed": seeds}
-
-    stream = list(training_stream(source, flat, batch_size=5, seed=1).take(8).as_numpy_iterator())
-    ids = np.concatenate([batch["id"] for batch in stream])
-    assert sorted(ids[:20]) == sorted(ids[20:]) == list(range(20))
-    assert not np.array_equal(ids[:20], ids[20:])
-    np.testing.assert_array_equal(ids, np.concatenate([batch["red"] for batch in stream]))
-    resumed = training_stream(source, flat, batch_size=5, seed=1, start_step=6).take(2)
-    assert_equal(list(resumed.as_numpy_iterator()), stream[6:])
 
 
 # ---- preparing once --------------------------------------------------------------------------------------------------
