@@ -1,11 +1,13 @@
 """kzoo: the self-supervised model zoo for Keras 3.
 
 `import kzoo` is light: a name is imported from its module when it is first used, and only `kzoo.Method` and what builds
-models bring Keras and TensorFlow with them.
+models bring Keras and TensorFlow with them. From then on `keras.saving.load_model` finds the classes of every plugin.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from kzoo import loading
 
 if TYPE_CHECKING:
     from kzoo.errors import (
@@ -76,3 +78,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+loading.install()

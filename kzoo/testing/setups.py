@@ -70,11 +70,10 @@ class MethodSetup:
         """What trains the method, as quick as its record allows."""
         return keras.optimizers.SGD(self.spec.check_learning_rate, momentum=0.9)
 
-    def import_plugins(self) -> None:
-        """Make all classes known that a saved method names."""
-        registry.resolve(self.spec)
-        if self.backbone is not None:
-            registry.resolve(registry.find_backbone(self.backbone))
+    def import_unlisted(self) -> None:
+        """Import the code of a record that no plugin yields; what plugins bring, `import kzoo` lets Keras find."""
+        if self.spec not in registry.methods():
+            registry.resolve(self.spec)
 
 
 @dataclass(frozen=True)
@@ -101,6 +100,7 @@ class BackboneSetup:
         light = np.linspace(0.2, 1.0, count)[:, None, None, None]  # noise alone looks all alike to a deep network
         return (light * rng.uniform(size=(count, size, size, depth))).astype("float32")
 
-    def import_plugins(self) -> None:
-        """Make all classes known that a saved backbone names."""
-        registry.resolve(self.spec)
+    def import_unlisted(self) -> None:
+        """Import the code of a record that no plugin yields; what plugins bring, `import kzoo` lets Keras find."""
+        if self.spec not in registry.backbones():
+            registry.resolve(self.spec)

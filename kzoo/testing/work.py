@@ -64,7 +64,7 @@ def run_reference(
 
 def _reload_method(setup: MethodSetup, inputs: np.ndarray, folder: Path) -> dict[str, Any]:
     """The saved method's "answer" to the inputs, its "options", "examples" and "weights"."""
-    setup.import_plugins()
+    setup.import_unlisted()
     method = keras.saving.load_model(folder / "model.keras")
     return {
         "answer": np.asarray(method(inputs)),
@@ -76,10 +76,11 @@ def _reload_method(setup: MethodSetup, inputs: np.ndarray, folder: Path) -> dict
 
 def _reload_backbone(setup: BackboneSetup, inputs: np.ndarray, folder: Path) -> dict[str, dict[str, np.ndarray]]:
     """The outputs of the backbone "as a file", and of one "built anew" that the weights were loaded into."""
-    setup.import_plugins()
+    setup.import_unlisted()
+    loaded = keras.saving.load_model(folder / "model.keras")  # before building anew imports what it needs
     anew = setup.build(inputs.shape[1], setup.examples.depth)
     anew.load_weights(folder / "model.weights.h5")
-    found = {"as a file": keras.saving.load_model(folder / "model.keras"), "built anew": anew}
+    found = {"as a file": loaded, "built anew": anew}
     return {
         how: {name: np.asarray(value) for name, value in model(inputs, training=False).items()}
         for how, model in found.items()
