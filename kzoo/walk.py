@@ -23,8 +23,8 @@ class File:
     """A file that is used.
 
     name: its path relative to the folder, with "/". size: in bytes. changed: when its content last did, in nanoseconds.
-    identity: its device and inode. shared: 0 where this is its only name, 1 where it has several, 2 where it was reached
-    through a link.
+    identity: its device and inode. shared: 0 where this is its only name, 1 where it has others, 2 where it was
+    reached through a link.
     label: the name of its class, None = unlabelled.
     """
 
