@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, fields
 from fnmatch import fnmatchcase
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from rich.console import Console
@@ -194,21 +194,29 @@ def _plain(value: Any) -> Any:
 
 def _type(info: "FieldInfo") -> str:
     """A field's type with its range, as a recipe's author sees it: "float > 0", "int >= 8 or null"."""
-    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
-    limits = [
-        f"{sign} {getattr(item, key):g}"
-        for item in info.metadata
-        for key, sign in signs.items()
-        if getattr(item, key, None) is not None
-    ]
     names = _type_names(info.annotation)
-    ranged = " ".join([" or ".join(name for name in names if name != "null"), " and ".join(limits)]).strip()
+    ranged = " ".join([" or ".join(name for name in names if name != "null"), _limits(info.metadata)]).strip()
     return ranged + " or null" * ("null" in names)
+
+
+def _limits(metadata: Sequence[Any]) -> str:
+    """ ">= 1 and <= 5"; of several limits on one side the narrowest."""
+    found = {}
+    for key, sign, narrowest in (("gt", ">", max), ("ge", ">=", max), ("lt", "<", min), ("le", "<=", min)):
+        values = [getattr(item, key) for item in metadata if getattr(item, key, None) is not None]
+        if values:
+            found[sign] = narrowest(values)
+    return " and ".join(
+        f"{sign} {value:,}" if isinstance(value, int) else f"{sign} {value:g}" for sign, value in found.items()
+    )
 
 
 def _type_names(annotation: Any) -> list[str]:
     """A type's alternatives, in the words of YAML."""
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        limits = [limit for item in arguments[1:] for limit in getattr(item, "metadata", [item])]
+        return [f"{name} {_limits(limits)}".strip() for name in _type_names(arguments[0])]
     if origin is Literal:
         return [json.dumps(value) for value in arguments]
     if origin in (Union, UnionType):

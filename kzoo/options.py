@@ -3,30 +3,58 @@
 This module is imported by listing commands: pydantic only, never TensorFlow.
 """
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+_LARGEST = 2**31 - 1  # what TensorFlow's int32 holds
+
+# What plugins' options count and measure. Each has a largest value far above what anyone has trained, so that a slip is
+# told when the recipe is read, not by a machine that runs out of memory. A field may narrow it: `Field(ge=2)`.
+Side = Annotated[int, Field(ge=8, le=4096)]  # of an image, in pixels
+Pixels = Annotated[int, Field(ge=0, le=4096)]  # a distance, the side of a patch or of a kernel
+Width = Annotated[int, Field(ge=1, le=65_536)]  # of a layer: units or channels
+Depth = Annotated[int, Field(ge=0, le=1000)]  # layers, blocks, rows of a grid
+Count = Annotated[int, Field(ge=1, le=2**24)]  # examples, negatives, clusters, tokens
 
 
 class Options(BaseModel):
     """Base of every plugin's options: frozen, unknown keys refused, defaults checked as well.
 
+    Numbers are finite, and whole ones are held by int32. Sizes have types of their own, `Width` and those beside it.
     Give every field a `Field(default, description=...)`: `kzoo show` prints it and the conformance suite asks for it.
     Where a default is itself Options, write `Field(default_factory=ItsOptions, ...)`: then pydantic builds a schema
     only when it is used, which keeps `kzoo list` fast however many methods are installed.
     """
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, protected_namespaces=(), defer_build=True
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        protected_namespaces=(),
+        defer_build=True,
+        allow_inf_nan=False,
     )
+
+    @field_validator("*")
+    @classmethod
+    def _held_by_int32(cls, value: Any) -> Any:
+        refuse_huge(value)
+        return value
+
+
+def refuse_huge(value: Any) -> None:
+    """Raise ValueError for a whole number, also in a list, that int32 does not hold."""
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise ValueError(f"numbers reach from {-_LARGEST:,} to {_LARGEST:,}; received {value:.3g}")
+    for item in value if isinstance(value, list | tuple) else ():
+        refuse_huge(item)
 
 
 class ImageOptions(Options):
     """Options that every method on images shares."""
 
-    size: int | None = Field(
-        None, ge=8, description="side of the views in pixels; none: the size of the dataset's images"
-    )
+    size: Side | None = Field(None, description="side of the views in pixels; none: the size of the dataset's images")
 
     def image_channels(self) -> tuple[int, ...] | None:
         """Numbers of image channels that can be learnt from under these options; none: those of the method's record."""
@@ -41,16 +69,16 @@ class TFDSOptions(Options):
     )
     image_key: str = Field("image", description="feature that holds the image")
     label_key: str | None = Field("label", description="feature that holds the class; none: no labels are read")
-    size: int | None = Field(
-        None, ge=8, description="side in pixels that all images are resized to; none: they share one size already"
+    size: Side | None = Field(
+        None, description="side in pixels that all images are resized to; none: they share one size already"
     )
 
 
 class FolderOptions(Options):
     """Options of every dataset named `folder:<path>`."""
 
-    size: int | None = Field(
-        None, ge=8, description="side in pixels that all images are resized to; none: they share one size already"
+    size: Side | None = Field(
+        None, description="side in pixels that all images are resized to; none: they share one size already"
     )
     test_fraction: float = Field(
         0.2,

@@ -14,7 +14,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -23,6 +23,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 import kzoo
 from kzoo import registry
 from kzoo.errors import PluginError, RecipeError
+from kzoo.options import refuse_huge
 from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, Spec
 
 SectionType = TypeVar("SectionType", bound="Section")
@@ -33,11 +34,17 @@ _DEEPEST = 50  # open brackets; the parser's time grows faster than their number
 
 
 class Section(BaseModel):
-    """Base of a recipe's sections: frozen, unknown keys refused, no infinities."""
+    """Base of a recipe's sections: frozen, unknown keys refused, no infinities, whole numbers held by int32."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=(), defer_build=True
     )
+
+    @field_validator("*")
+    @classmethod
+    def _held_by_int32(cls, value: Any) -> Any:
+        refuse_huge(value)
+        return value
 
 
 class Named(Section):
@@ -420,7 +427,7 @@ def _check_schema(document: _Document) -> Recipe | None:
         # through JSON, because there "strict" means: a list may be a tuple, but "3" is not 3, and true is not 1
         recipe = Recipe.model_validate_json(json.dumps(document.data), strict=True)
     except ValidationError as error:
-        for item in error.errors(include_url=False):
+        for item in registry.complaints(error):
             broken.add(item["loc"][0])
             document.problem(item["loc"], _advice(document, item) or registry.explain(item, Recipe))
     optimizer = None if "optimizer" in broken else _section(document, "optimizer", Optimizer)
@@ -579,7 +586,7 @@ def _check_options(document: _Document, section: str, spec: Spec) -> dict[str, A
         document.problem(path, str(error), plugin=True)
         return None
     except ValidationError as error:
-        for item in error.errors(include_url=False):
+        for item in registry.complaints(error):
             document.problem((*path, *item["loc"]), registry.explain(item, spec.options))
         return None
 

@@ -143,7 +143,7 @@ def validate_options(spec: Spec, values: Mapping[str, Any]) -> Options:
         raise OptionsError(
             [
                 f"{spec.name}: {'.'.join(map(str, item['loc']))}: {explain(item, spec.options)}"
-                for item in error.errors(include_url=False)
+                for item in complaints(error)
             ]
         ) from None
 
@@ -230,8 +230,21 @@ def open_dataset(name: str, /, split: str = "train", **options: Any) -> "Source"
     return resolve(spec)(rest, split, checked) if colon else resolve(spec)(split, checked)
 
 
+def complaints(error: ValidationError) -> list[Any]:
+    """Pydantic's complaints about a model, without those that only follow from others: it counts what is left of a list
+    after the wrong items are gone.
+    """
+    items = error.errors(include_url=False)
+    return [
+        item
+        for item in items
+        if item["type"] != "too_short"
+        or not any(other["loc"][:-1] == item["loc"] for other in items if other is not item)
+    ]
+
+
 def explain(item: Any, model: type) -> str:
-    """One of pydantic's complaints (an item of `ValidationError.errors()`) about a model, as one line.
+    """One of pydantic's complaints about a model, as one line.
 
     An unknown key comes with the nearest known one, a wrong value with what was received, written as in a recipe.
     """

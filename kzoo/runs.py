@@ -16,11 +16,11 @@ import keras
 
 from kzoo import registry
 from kzoo.data import Source
-from kzoo.errors import DataError, EvaluationError
+from kzoo.errors import DataError, EvaluationError, RecipeError
 from kzoo.files import replacing, write_json, write_text
 from kzoo.method import Method
 from kzoo.plugins import load_plugins
-from kzoo.recipe import Data, Recipe, dump, load
+from kzoo.recipe import Data, Recipe, changes, dump, load
 from kzoo.specs import DatasetSpec
 
 
@@ -62,10 +62,18 @@ class Run:
         return self.folder / "evaluation.json"
 
     def start(self, recipe: Recipe, device: str) -> None:
-        """Make the folder and write down the recipe and what it runs on. Raises OSError where that cannot be."""
+        """Make the folder and write down the recipe and what it runs on.
+
+        Raises RecipeError where what was written reads back otherwise, OSError where it cannot be written.
+        """
         for folder in (self.checkpoints, self.logs, self.figures):
             folder.mkdir(parents=True, exist_ok=True)
-        write_text(self.folder / "recipe.yaml", dump(recipe))
+        path = self.folder / "recipe.yaml"
+        write_text(path, dump(recipe))
+        if lines := changes(recipe.model_dump(mode="json"), load(path).model_dump(mode="json")):
+            raise RecipeError(
+                f"{path}: reads back as another recipe ({'; '.join(lines)}); set values that YAML can hold"
+            )
         self.note(status="training", seed=recipe.seed, device=device, versions=versions(), plugins=plugin_versions())
 
     def note(self, **entries: Any) -> None:

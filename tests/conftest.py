@@ -18,6 +18,7 @@ from pydantic import Field
 
 import kzoo
 from kzoo import BackboneSpec, DatasetSpec, ImageOptions, MethodSpec, Options, devices, hookspecs, locate, plugins
+from kzoo.options import Width
 
 devices.split_cpu(2)  # for tests of replicas; TensorFlow lets it be done before anything has used it
 gc.collect()
@@ -80,7 +81,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., plugins.P
 
 class ContrastOptions(ImageOptions):
     temperature: float = Field(0.1, gt=0, description="softmax temperature")
-    projector: tuple[int, ...] = Field((64, 32), description="widths of the layers")
+    projector: tuple[Width, ...] = Field((64, 32), min_length=1, description="widths of the layers")
 
 
 class TileOptions(Options):

@@ -3,11 +3,12 @@
 import json
 import time
 from pathlib import Path
+from typing import get_args
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, ValidationError
 
-from kzoo import DatasetSpec, MethodSpec, Options
+from kzoo import BackboneSpec, DatasetSpec, MethodSpec, Options, registry
 from kzoo.errors import PluginError, RecipeError
 from kzoo.recipe import Recipe, dump, load, recipe_hash
 
@@ -408,6 +409,63 @@ def test_a_wrong_override_is_one_line(override, line, write):
     found = problems(write(SOUND), override)
     assert len(found) == 1
     assert found[0].startswith(line)
+
+
+@pytest.mark.parametrize("number", [".inf", "-.inf", ".nan", "1.0e400"])
+@pytest.mark.parametrize("key", ["method.options.temperature", "optimizer.learning_rate", "method.options.loose"])
+def test_what_is_no_finite_number_is_refused_everywhere(key, number, write, fake, install):
+    class Loose(Options):
+        temperature: float = Field(0.1, description="softmax temperature")
+        loose: float | None = Field(None, description="any number")
+
+    shared = {"target": "a:b", "summary": "s"}
+    method = MethodSpec(name="contrast", options=Loose, family="f", paper="p", **shared)
+    backbone = BackboneSpec(name="convnet", options=Options, family="f", **shared)
+    digits = DatasetSpec(name="digits", options=Options, **shared)
+    install(fake("m", methods=[method], backbones=[backbone], datasets=[digits]))
+    names = "name: a\ndata: {name: digits}\nbackbone: {name: convnet}\nmethod: {name: contrast}\n"
+    [line] = problems(write(names), f"{key}={number}")
+    assert line.startswith(f"--set {key}={number}: should be a finite number")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("backbone.options.width=1" + 30 * "0", "numbers reach from -2,147,483,647 to 2,147,483,647; received 1e+30"),
+        ("train.epochs=1" + 12 * "0", "numbers reach from"),
+        ("method.options.size=1000000", "should be less than or equal to 4096"),
+        ("method.options.size=-1", "should be greater than or equal to 8"),
+    ],
+)
+def test_absurd_sizes_are_refused_by_the_recipe(override, message, write):
+    [line] = problems(write(SOUND), override)
+    assert line.startswith(f"--set {override}: {message}")
+
+
+def whole_numbers(annotation):
+    """Whether a field holds whole numbers: int, int or null, a list of them."""
+    arguments = [argument for argument in get_args(annotation) if argument not in (type(None), ...)]
+    return annotation is int or (bool(arguments) and whole_numbers(arguments[0]))
+
+
+def test_every_bundled_option_that_counts_or_measures_has_two_ends():
+    specs = [*registry.methods(), *registry.backbones(), *registry.datasets()]
+    tried = 0
+    for spec in specs:
+        for name, field in spec.options.model_fields.items():
+            if whole_numbers(field.annotation):
+                several = "tuple" in str(field.annotation)
+                for value in (-1, -(10**6), 10**8):
+                    row = (value,) * len(field.default or (1, 1)) if several else value
+                    with pytest.raises(ValidationError):
+                        spec.options.model_validate({name: row})
+                    tried += 1
+    assert tried > 100
+
+
+def test_one_complaint_about_a_list_whose_items_are_wrong(write):
+    [line] = problems(write(SOUND), "method.options.projector=[-1]")
+    assert line.endswith("method.options.projector.0: should be greater than or equal to 1; received -1")
 
 
 def test_what_is_written_out_is_complete_and_reads_back_equal(write):

@@ -60,7 +60,11 @@ def test_listing_must_not_import_tensorflow(subject):
     ("options", "message"),
     [
         (faulty_options.Undocumented, r"option 'secret' is not documented; give it Field\(default, description="),
-        (faulty_options.Unbounded, r"option 'momentum' accepts nan; give its Field the range that makes sense"),
+        (
+            faulty_options.Unbounded,
+            r"option 'momentum' accepts -1000000000.0; give its Field the range",
+        ),
+        (faulty_options.Listed, r"option 'widths' accepts \(-1000000000, -1000000000\); give its Field the range"),
         (faulty_options.Unchecked, r"option 'depth' accepts -1000000000; give its Field the range"),
         (faulty_options.Open, r"unknown options are accepted; derive its options from kzoo.Options"),
         (faulty_options.Unfrozen, r"options can be changed after they were checked; derive its options from"),

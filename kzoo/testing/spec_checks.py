@@ -91,14 +91,17 @@ def check_options(subject: Subject) -> None:
 
 
 def _nonsense(options: BaseModel, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """For every number among the options: where it is, and a value that no setting can mean."""
+    """For every number and list of whole ones among the options: where, and a value that no setting can mean."""
     for name, value in options:
         if isinstance(value, Options):
             yield from _nonsense(value, (*path, name))
         elif isinstance(value, float):
             yield (*path, name), math.nan
+            yield (*path, name), -1e9
         elif isinstance(value, int) and not isinstance(value, bool):
             yield (*path, name), -(10**9)
+        elif isinstance(value, tuple) and value and all(type(item) is int for item in value):
+            yield (*path, name), (-(10**9),) * len(value)
 
 
 def _with(values: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:

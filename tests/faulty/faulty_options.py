@@ -22,6 +22,10 @@ class Unchecked(GoodOptions):
     depth: int = Field(3, description="number of layers")
 
 
+class Listed(GoodOptions):
+    widths: tuple[int, ...] = Field((8, 8), description="widths of the layers")
+
+
 class Open(BaseModel):
     temperature: float = Field(0.2, gt=0, description="softmax temperature")
 

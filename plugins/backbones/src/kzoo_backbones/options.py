@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kzoo.options import Options
+from kzoo.options import Depth, Options, Pixels, Width
 
 
 class BackboneOptions(Options):
@@ -29,7 +29,7 @@ class BackboneOptions(Options):
 class SmallResNetOptions(BackboneOptions):
     """Options of `small_resnet`."""
 
-    width: int = Field(32, ge=1, description="channels of the first stage; each later stage has twice as many")
+    width: Width = Field(32, description="channels of the first stage; each later stage has twice as many")
     zero_init_residual: bool = Field(
         False,
         description="start each residual branch at zero (its last normalisation's scale), so a block is the identity",
@@ -52,23 +52,23 @@ class ResNetOptions(SmallResNetOptions):
     stem: Literal["cifar", "imagenet"] = Field(
         "cifar", description="cifar: one 3x3 layer, for small images; imagenet: 7x7 with stride 2, then pooling"
     )
-    width: int = Field(64, ge=1, description="channels of the first stage; each later stage has twice as many")
+    width: Width = Field(64, description="channels of the first stage; each later stage has twice as many")
 
 
 class ConvNet4Options(BackboneOptions):
     """Options of `convnet4`."""
 
-    width: int = Field(64, ge=1, description="channels of every layer")
+    width: Width = Field(64, description="channels of every layer")
 
 
 class VisionTransformerOptions(BackboneOptions):
     """Options of `vit_small` and `vit_base`."""
 
-    patch_size: int = Field(16, ge=1, description="side of a patch in pixels; must divide the image's sides")
-    depth: int = Field(12, ge=1, description="number of transformer blocks")
+    patch_size: Pixels = Field(16, ge=1, description="side of a patch in pixels; must divide the image's sides")
+    depth: Depth = Field(12, ge=1, description="number of transformer blocks")
 
 
 class VisionTransformerTinyOptions(VisionTransformerOptions):
     """Options of `vit_tiny`."""
 
-    patch_size: int = Field(4, ge=1, description="side of a patch in pixels; must divide the image's sides")
+    patch_size: Pixels = Field(4, ge=1, description="side of a patch in pixels; must divide the image's sides")

@@ -5,14 +5,14 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from kzoo.options import ImageOptions
+from kzoo.options import Count, ImageOptions, Pixels, Side, Width
 
 
 class RotationOptions(ImageOptions):
     crop: Literal["pad", "resized"] = Field(
         "pad", description="pad: pad by `padding` and crop back (CIFAR); resized: random resized crop (ImageNet)"
     )
-    padding: int = Field(4, ge=0, description="pixels of padding before the crop")
+    padding: Pixels = Field(4, description="pixels of padding before the crop")
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip before rotating")
     feature: str = Field(
         "embedding",
@@ -24,7 +24,7 @@ class RotationOptions(ImageOptions):
 class PartsOptions(ImageOptions):
     """Options of the methods that show the network parts of images."""
 
-    size: int | None = Field(
+    size: Side | None = Field(
         None,
         ge=16,
         description="side in pixels that images are resized to, before parts are cut out and downstream; none: the "
@@ -33,14 +33,14 @@ class PartsOptions(ImageOptions):
 
 
 class RelativePositionOptions(PartsOptions):
-    patch: int | None = Field(None, ge=4, description="side of a patch in pixels; none: 0.3 of the image's side")
-    gap: int | None = Field(None, ge=0, description="pixels between neighbouring patches; none: half a patch")
-    jitter: int | None = Field(
+    patch: Pixels | None = Field(None, ge=4, description="side of a patch in pixels; none: 0.3 of the image's side")
+    gap: Pixels | None = Field(None, description="pixels between neighbouring patches; none: half a patch")
+    jitter: Pixels | None = Field(
         None,
         ge=0,
         description="most pixels by which each patch is moved in each direction; none: 7/96 of a patch, at least 1",
     )
-    pairs: int = Field(4, ge=1, description="pairs of patches cut from each image; each is asked about in both orders")
+    pairs: Count = Field(4, description="pairs of patches cut from each image; each is asked about in both orders")
     shrink: float = Field(
         1.0,
         gt=0,
@@ -57,8 +57,8 @@ class RelativePositionOptions(PartsOptions):
         "axis on which lenses disperse colour; keep: as it is. Grey images stay as they are",
     )
     rms: float = Field(50.0, gt=0, description="root mean square that each centred patch is scaled to")
-    features: int = Field(4096, ge=1, description="width of the layer on each patch (fc6)")
-    hidden: tuple[int, ...] = Field((4096, 4096), description="widths of the layers on both patches (fc7, fc8)")
+    features: Width = Field(4096, description="width of the layer on each patch (fc6)")
+    hidden: tuple[Width, ...] = Field((4096, 4096), description="widths of the layers on both patches (fc7, fc8)")
 
 
 class JigsawOptions(PartsOptions):
@@ -82,8 +82,8 @@ class JigsawOptions(PartsOptions):
     greyscale: float = Field(0.3, ge=0, le=1, description="probability of a grey puzzle")
     channel_scale: float = Field(0.2, ge=0, lt=1, description="most that each channel of a tile is scaled by, +-")
     brightness: float = Field(5 / 255, ge=0, le=1, description="most that is added to or taken from a tile")
-    features: int = Field(1024, ge=1, description="width of the layer on each tile (fc6)")
-    hidden: tuple[int, ...] = Field((4096,), description="widths of the layers on all tiles (fc7)")
+    features: Width = Field(1024, description="width of the layer on each tile (fc6)")
+    hidden: tuple[Width, ...] = Field((4096,), description="widths of the layers on all tiles (fc7)")
     dropout: float = Field(0.5, ge=0, lt=1, description="share of each tile's features left out in training")
 
     @model_validator(mode="after")
@@ -100,11 +100,11 @@ class ExemplarOptions(PartsOptions):
         description="classes: name the seed among all (the paper); triplet: transforms of one seed must lie nearer to "
         "each other than to any other's (S4L), for more seeds than a last layer can hold, some 16,000",
     )
-    patch: int | None = Field(
+    patch: Pixels | None = Field(
         None, ge=8, description="side in pixels of the seed patch of each image (the paper: 32); none: the whole image"
     )
-    views: int | None = Field(
-        None, ge=1, description="transforms of each seed in a batch; none: 1 for form classes, 8 for triplet (S4L)"
+    views: Count | None = Field(
+        None, description="transforms of each seed in a batch; none: 1 for form classes, 8 for triplet (S4L)"
     )
     translation: float = Field(0.2, ge=0, le=1, description="largest shift along each axis, as a share of the patch")
     scale: tuple[float, float] = Field((0.7, 1.4), description="range of the factor on the size of the patch")
@@ -114,7 +114,7 @@ class ExemplarOptions(PartsOptions):
     )
     hsv: bool = Field(True, description="bend saturation and value by a power, scale and shift them, turn the hue")
     dropout: float = Field(0.5, ge=0, lt=1, description="form classes: share of the embedding left out in training")
-    width: int = Field(1000, ge=1, description="form triplet: width of the projection that is compared")
+    width: Width = Field(1000, description="form triplet: width of the projection that is compared")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

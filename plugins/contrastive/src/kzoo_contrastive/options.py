@@ -5,7 +5,7 @@ from typing import Literal, Self
 from kzoo_backbones.options import BackboneOptions
 from pydantic import Field, model_validator
 
-from kzoo.options import ImageOptions, Options, ViewOptions
+from kzoo.options import Count, Depth, ImageOptions, Options, Pixels, ViewOptions, Width
 
 
 class SimCLRView(ViewOptions):
@@ -18,11 +18,11 @@ class SimCLRView(ViewOptions):
 
 class SimCLROptions(ImageOptions):
     temperature: float = Field(0.1, gt=0, description="softmax temperature of NT-Xent")
-    projector: tuple[int, ...] = Field(
+    projector: tuple[Width, ...] = Field(
         (2048, 128), min_length=1, description="widths of the projector's Dense layers; SimCLR v2 has three"
     )
-    keep: int = Field(
-        0, ge=0, description="layers of the projector, from its first, that go downstream; SimCLR v2 keeps one"
+    keep: Depth = Field(
+        0, description="layers of the projector, from its first, that go downstream; SimCLR v2 keeps one"
     )
     decoupled: bool = Field(False, description="leave the positive out of the denominator (decoupled contrastive loss)")
     view: SimCLRView = Field(default_factory=SimCLRView, description="how each of the two views is made")
@@ -50,12 +50,12 @@ class BankOptions(ImageOptions):
 
     temperature: float = Field(0.07, gt=0, description="what similarities are divided by")
     momentum: float = Field(0.5, ge=0, lt=1, description="share of the old entry that a bank's new entry keeps")
-    projector: tuple[int, ...] = Field((128,), min_length=1, description="widths of the projector's Dense layers")
+    projector: tuple[Width, ...] = Field((128,), min_length=1, description="widths of the projector's Dense layers")
 
 
 class InstDiscOptions(BankOptions):
-    noise: int | None = Field(
-        4096, ge=1, description="entries that each example is told from; none: the softmax over all examples"
+    noise: Count | None = Field(
+        4096, description="entries that each example is told from; none: the softmax over all examples"
     )
     proximal: float = Field(
         0.0, ge=0, description="weight of the squared distance to the old entry; 30 in the paper, with momentum 0"
@@ -64,12 +64,12 @@ class InstDiscOptions(BankOptions):
 
 
 class LocalAggregationOptions(BankOptions):
-    background: int = Field(4096, ge=1, description="nearest entries that are an image's background neighbours")
-    clusters: int = Field(30000, ge=2, description="clusters of each k-means clustering")
-    clusterings: int = Field(10, ge=1, description="clusterings; sharing a cluster in one makes a neighbour close")
-    iterations: int = Field(25, ge=1, description="most iterations of k-means")
-    warmup_epochs: int = Field(10, ge=0, description="first epochs, which are instance discrimination")
-    noise: int = Field(4096, ge=1, description="entries that each example is told from in the warm-up")
+    background: Count = Field(4096, description="nearest entries that are an image's background neighbours")
+    clusters: Count = Field(30000, ge=2, description="clusters of each k-means clustering")
+    clusterings: Count = Field(10, description="clusterings; sharing a cluster in one makes a neighbour close")
+    iterations: Count = Field(25, description="most iterations of k-means")
+    warmup_epochs: int = Field(10, ge=0, le=100_000, description="first epochs, which are instance discrimination")
+    noise: Count = Field(4096, description="entries that each example is told from in the warm-up")
     view: MoCoV1View = Field(default_factory=MoCoV1View, description="how the view is made")
 
 
@@ -82,28 +82,30 @@ class MoCoV2View(ViewOptions):
 class MoCoV1Options(ImageOptions):
     temperature: float = Field(0.07, gt=0, description="softmax temperature of InfoNCE")
     momentum: float = Field(0.999, ge=0, le=1, description="momentum of the key encoder's moving average")
-    queue: int = Field(65536, ge=1, description="number of negatives; a multiple of the global batch")
-    projector: tuple[int, ...] = Field((128,), min_length=1, description="widths of the projector's Dense layers")
+    queue: Count = Field(65536, description="number of negatives; a multiple of the global batch")
+    projector: tuple[Width, ...] = Field((128,), min_length=1, description="widths of the projector's Dense layers")
     batch_norm: Literal["groups", "shared"] = Field(
         "groups",
         description="groups: statistics of `groups` equal parts of the batch, the keys shuffled over them (shuffle BN "
         "on several devices, split BN on one); shared: statistics of the whole batch, which leak the answer",
     )
-    groups: int = Field(8, ge=1, description="parts of the global batch with batch statistics of their own")
+    groups: Count = Field(8, description="parts of the global batch with batch statistics of their own")
     decoupled: bool = Field(False, description="leave the positive out of the denominator (decoupled contrastive loss)")
     view: MoCoV1View = Field(default_factory=MoCoV1View, description="how the query and the key view are made")
 
 
 class MoCoV2Options(MoCoV1Options):
     temperature: float = Field(0.2, gt=0, description="softmax temperature of InfoNCE")
-    projector: tuple[int, ...] = Field((2048, 128), min_length=1, description="widths of the projector's Dense layers")
+    projector: tuple[Width, ...] = Field(
+        (2048, 128), min_length=1, description="widths of the projector's Dense layers"
+    )
     view: MoCoV2View = Field(default_factory=MoCoV2View, description="how the query and the key view are made")  # type: ignore[assignment]
 
 
 class DeepInfoMaxEncoderOptions(BackboneOptions):
     """Options of `deep_infomax_encoder`."""
 
-    width: int = Field(64, ge=1, description="channels of the first layer; each later one has twice as many")
+    width: Width = Field(64, description="channels of the first layer; each later one has twice as many")
 
 
 class DeepInfoMaxOptions(ImageOptions):
@@ -118,9 +120,9 @@ class DeepInfoMaxOptions(ImageOptions):
     local_weight: float = Field(1.0, ge=0, description="weight of the local term (beta); 0 leaves it out")
     global_weight: float = Field(0.0, ge=0, description="weight of the global term (alpha); 0 leaves it out")
     prior_weight: float = Field(0.1, ge=0, description="weight of matching the prior (gamma); 0 leaves it out")
-    fc_width: int = Field(1024, ge=1, description="width of the layer between embedding and code")
-    code_width: int = Field(64, ge=1, description="width of the code E(x)")
-    units: int = Field(2048, ge=1, description="width of the space in which scores are dot products")
+    fc_width: Width = Field(1024, description="width of the layer between embedding and code")
+    code_width: Width = Field(64, description="width of the code E(x)")
+    units: Width = Field(2048, description="width of the space in which scores are dot products")
     flip: float = Field(0.0, ge=0, le=1, description="probability of a horizontal flip")
     crop: float = Field(1.0, gt=0, le=1, description="side of a random square crop, as a share of the image's")
 
@@ -134,9 +136,9 @@ class DeepInfoMaxOptions(ImageOptions):
 class AMDIMEncoderOptions(BackboneOptions):
     """Options of `amdim_encoder`; the paper's largest has width 192, rkhs 1536 and depth 8."""
 
-    width: int = Field(128, ge=1, description="channels of the first layer (ndf)")
-    rkhs: int = Field(1024, ge=1, description="width of the embedding (n_rkhs)")
-    depth: int = Field(3, ge=1, description="residual units in each block")
+    width: Width = Field(128, description="channels of the first layer (ndf)")
+    rkhs: Width = Field(1024, description="width of the embedding (n_rkhs)")
+    depth: Depth = Field(3, ge=1, description="residual units in each block")
     batch_norm: bool = Field(
         False, description="normalise inside too; the embedding is normalised over the batch in any case"
     )
@@ -163,7 +165,7 @@ class AMDIMOptions(ImageOptions):
         description="shift: by up to an eighth of the side, mirrored at the edges, as for CIFAR; "
         "resized: a random crop, resized, as for STL-10 and ImageNet",
     )
-    local_sides: tuple[int, int] = Field(
+    local_sides: tuple[Depth, Depth] = Field(
         (5, 7),
         description="sides of the two feature maps: the coarser, whose locations are also sources, and the finer",
     )
@@ -193,8 +195,8 @@ class CMCOptions(BankOptions):
     graph: Literal["full", "core"] = Field(
         "full", description="full: contrast all pairs of views; core: those with the first view"
     )
-    noise: int | None = Field(
-        4096, ge=1, description="entries of a bank that each example is told from; none: the softmax over all examples"
+    noise: Count | None = Field(
+        4096, description="entries of a bank that each example is told from; none: the softmax over all examples"
     )
     view: CMCView = Field(default_factory=CMCView, description="how the image is cropped before it is split in views")
 
@@ -231,10 +233,12 @@ class MoCoV3Options(ImageOptions):
     momentum: float = Field(
         0.99, ge=0, le=1, description="momentum of the key encoder's moving average at the start; it rises to 1"
     )
-    projector: tuple[int, ...] = Field(
+    projector: tuple[Width, ...] = Field(
         (4096, 256), min_length=1, description="widths of the projector's Dense layers; three for ViT"
     )
-    predictor: tuple[int, ...] = Field((4096, 256), min_length=1, description="widths of the predictor's Dense layers")
+    predictor: tuple[Width, ...] = Field(
+        (4096, 256), min_length=1, description="widths of the predictor's Dense layers"
+    )
     predictor_norm: bool = Field(False, description="normalise the predictor's output over the batch; true for ViT")
     freeze_patches: bool = Field(True, description="keep the patch projection of a ViT as it was initialised")
     view_0: MoCoV3View = Field(default_factory=MoCoV3View, description="how the first view is made")
@@ -261,28 +265,28 @@ class EMPSSLView(ViewOptions):
 
 
 class EMPSSLOptions(ImageOptions):
-    patches: int = Field(100, ge=2, description="patches of each image in a step")
-    patch_size: int | None = Field(
+    patches: Count = Field(100, ge=2, description="patches of each image in a step")
+    patch_size: Pixels | None = Field(
         None, ge=8, description="side in pixels that patches are resized to; none: that of the image"
     )
     invariance: float = Field(200.0, ge=0, description="weight of the similarity of an image's patches to their mean")
     epsilon: float = Field(0.2, gt=0, description="distortion of the coding rate, the square of the paper's")
-    projector: tuple[int, ...] = Field(
+    projector: tuple[Width, ...] = Field(
         (4096, 4096, 1024),
         min_length=2,
         description="widths of the Dense layers; the first one's output is the feature",
     )
-    bag: int = Field(128, ge=1, description="patches whose mean feature represents an image in the evaluation")
+    bag: Count = Field(128, description="patches whose mean feature represents an image in the evaluation")
     view: EMPSSLView = Field(default_factory=EMPSSLView, description="how each patch is made")
 
 
 class CPCOptions(ImageOptions):
-    grid: int = Field(7, ge=3, description="patches in a row, and rows of patches; they overlap")
+    grid: Depth = Field(7, ge=3, description="patches in a row, and rows of patches; they overlap")
     patch: float = Field(0.25, gt=0, lt=1, description="side of a patch as a share of the image's; 8 pixels at least")
-    steps: int = Field(5, ge=1, description="largest distance in rows at which patches are predicted")
-    skip: int = Field(0, ge=0, description="nearest distances that are left out; patches there overlap the context's")
-    context_layers: int = Field(5, ge=1, description="residual layers of the context network; each sees a row more")
-    context_width: int = Field(256, ge=1, description="channels inside the context network's layers")
+    steps: Depth = Field(5, ge=1, description="largest distance in rows at which patches are predicted")
+    skip: Depth = Field(0, description="nearest distances that are left out; patches there overlap the context's")
+    context_layers: Depth = Field(5, ge=1, description="residual layers of the context network; each sees a row more")
+    context_width: Width = Field(256, description="channels inside the context network's layers")
     crop: float = Field(
         260 / 300, gt=0, le=1, description="side of the random square crop of the image, as a share of the image's"
     )
@@ -324,11 +328,11 @@ class PatchOptions(Options):
 
 
 class CPCV2Options(CPCOptions):
-    grid: int = Field(6, ge=3, description="patches in a row, and rows of patches; they overlap")
+    grid: Depth = Field(6, ge=3, description="patches in a row, and rows of patches; they overlap")
     patch: float = Field(80 / 260, gt=0, lt=1, description="side of a patch as a share of the image's; at least 8 px")
-    steps: int = Field(3, ge=1, description="largest distance in rows or columns at which patches are predicted")
-    skip: int = Field(2, ge=0, description="nearest distances that are left out; patches there overlap the context's")
-    target_width: int = Field(64, ge=1, description="width of the space in which patches are predicted")
+    steps: Depth = Field(3, ge=1, description="largest distance in rows or columns at which patches are predicted")
+    skip: Depth = Field(2, description="nearest distances that are left out; patches there overlap the context's")
+    target_width: Width = Field(64, description="width of the space in which patches are predicted")
     scale: float = Field(0.1, gt=0, description="factor on the predictions")
     greyscale_p: float = Field(0.0, ge=0, le=1, description="probability of greyscale, the same for all patches")
     augment: PatchOptions = Field(default_factory=PatchOptions, description="how each patch is changed by itself")

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from kzoo.options import Options
+from kzoo.options import Count, Depth, Options
 
 # What stands for a span that was taken out; every vocabulary here has them right after kzoo's special tokens.
 SENTINELS = tuple(f"<extra_id_{number}>" for number in range(32))
@@ -13,8 +13,10 @@ SENTINELS = tuple(f"<extra_id_{number}>" for number in range(32))
 class PassageOptions(Options):
     """How text becomes passages; options of the dataset `python_docs`."""
 
-    length: int = Field(64, ge=8, description="tokens of a passage, with [CLS] and [SEP]; shorter ones are padded")
-    vocabulary: int = Field(
+    length: int = Field(
+        64, ge=8, le=8192, description="tokens of a passage, with [CLS] and [SEP]; shorter ones are padded"
+    )
+    vocabulary: Count = Field(
         4096, ge=256, description="most tokens of the WordPiece vocabulary, which is learned from the train split"
     )
 
@@ -35,7 +37,7 @@ class BertOptions(Options):
     """Options of the BERT encoders."""
 
     dropout: float = Field(0.1, ge=0, lt=1, description="share left out of embeddings, attention and hidden layers")
-    layers: int | None = Field(None, ge=1, description="transformer layers; none: as many as the name says")
+    layers: Depth | None = Field(None, ge=1, description="transformer layers; none: as many as the name says")
     pooling: Literal["mean", "cls"] = Field(
         "mean", description="embedding: mean over the tokens that are not padding; cls: that of the first token"
     )
@@ -43,7 +45,7 @@ class BertOptions(Options):
 
 class MaskedLanguageModelOptions(Options):
     share: float = Field(0.15, gt=0, lt=1, description="share of a passage's tokens that are asked for")
-    max_predictions: int = Field(20, ge=1, description="most tokens that are asked for in a passage")
+    max_predictions: Count = Field(20, description="most tokens that are asked for in a passage")
     next_sentence: bool = Field(
         False,
         description="also tell whether the second half of what is shown follows the first, or is of another document",
@@ -53,7 +55,7 @@ class MaskedLanguageModelOptions(Options):
 class SpanCorruptionOptions(Options):
     share: float = Field(0.15, gt=0, lt=1, description="share of a passage's tokens that are taken out")
     span: float = Field(3.0, ge=1, description="mean tokens of a span that is taken out")
-    layers: int = Field(2, ge=1, description="transformer layers of the decoder")
+    layers: Depth = Field(2, ge=1, description="transformer layers of the decoder")
     dropout: float = Field(0.1, ge=0, lt=1, description="share left out in the decoder")
 
 

@@ -3,7 +3,8 @@
 from pydantic import Field
 
 import kzoo
+from kzoo.options import Width
 
 
 class NewBackboneOptions(kzoo.Options):
-    width: int = Field(32, ge=1, description="channels after the first convolution; doubled by each that follows")
+    width: Width = Field(32, description="channels after the first convolution; doubled by each that follows")

@@ -3,10 +3,10 @@
 from pydantic import Field
 
 import kzoo
-from kzoo.options import ViewOptions
+from kzoo.options import ViewOptions, Width
 
 
 class NewMethodOptions(kzoo.ImageOptions):
     temperature: float = Field(0.2, gt=0, description="softmax temperature")
-    projector: tuple[int, ...] = Field((128, 64), min_length=1, description="widths of the projector's Dense layers")
+    projector: tuple[Width, ...] = Field((128, 64), min_length=1, description="widths of the projector's Dense layers")
     view: ViewOptions = Field(default_factory=ViewOptions, description="how each of the two views is made")
