@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         PluginError,
         RecipeError,
         StrategyError,
+        SurroundingsError,
         TrainingError,
     )
     from kzoo.hookspecs import hookimpl
@@ -46,6 +47,7 @@ __all__ = [
     "PluginError",
     "RecipeError",
     "StrategyError",
+    "SurroundingsError",
     "TrainingError",
     "__version__",
     "build_backbone",

@@ -12,21 +12,26 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from rich.console import Console
 from rich.progress import track
 
-from kzoo.errors import DataError
+from kzoo import disk
+from kzoo.console import make_console, marked
+from kzoo.errors import DataError, printable
 
 Item = TypeVar("Item")
 
 _MANIFEST = "complete.json"
 _CHECKSUM_LIMIT = 256 << 20  # bytes; larger files are checked by their size alone, to keep the start short
+_REMEDY = "set KZOO_CACHE to a folder you can write to"
 _ABANDONED = 24 * 3600  # seconds after which the leavings of a killed preparation are swept
 
 
 def cache_dir() -> Path:
     """Where kzoo keeps what it prepared: the environment variable KZOO_CACHE, else `~/.cache/kzoo`."""
-    return Path(os.environ.get("KZOO_CACHE") or "~/.cache/kzoo").expanduser()
+    try:
+        return Path(os.environ.get("KZOO_CACHE") or "~/.cache/kzoo").expanduser()
+    except RuntimeError:  # an account without a home, as in many containers
+        raise DataError(f"no home folder to keep prepared data in; {_REMEDY}") from None
 
 
 def prepare_once(folder: Path, write: Callable[[Path], Path]) -> Path:
@@ -41,14 +46,20 @@ def prepare_once(folder: Path, write: Callable[[Path], Path]) -> Path:
     if _intact(folder):
         return folder
     if folder.exists():
-        warnings.warn(f"{folder}: damaged; preparing it again")
+        warnings.warn(f"{printable(str(folder))}: damaged; preparing it again")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(folder)
         scratch = Path(tempfile.mkdtemp(prefix=_scratch_prefix(folder), dir=folder.parent))
     except OSError as error:
-        raise DataError(f"{folder.parent}: {error.strerror}; set KZOO_CACHE to a folder you can write to") from error
+        raise DataError(f"{folder.parent}: {error.strerror}; {_REMEDY}") from error
+    with disk.writing(folder.parent, DataError, _REMEDY):
+        _prepare(folder, scratch, write)
+    return folder
+
+
+def _prepare(folder: Path, scratch: Path, write: Callable[[Path], Path]) -> None:
     try:
+        _sweep(folder, scratch)
         made = write(scratch)
         (made / _MANIFEST).write_text(json.dumps(_contents(made)))
         if folder.exists() and not _intact(folder):
@@ -60,14 +71,13 @@ def prepare_once(folder: Path, write: Callable[[Path], Path]) -> Path:
                 raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return folder
 
 
 def progress(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
     """The items, with a progress bar on the standard error while they are taken, where that is a terminal."""
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     return iter(
-        track(items, description, total=total, console=console, transient=True, disable=not sys.stderr.isatty())
+        track(items, marked(description), total=total, console=console, transient=True, disable=not sys.stderr.isatty())
     )
 
 
@@ -75,9 +85,9 @@ def _scratch_prefix(folder: Path) -> str:
     return f".{folder.name}-"
 
 
-def _sweep(folder: Path) -> None:
+def _sweep(folder: Path, ours: Path) -> None:
     for path in folder.parent.glob(f"{_scratch_prefix(folder)}*"):
-        if time.time() - path.stat().st_mtime > _ABANDONED:
+        if path != ours and time.time() - path.stat().st_mtime > _ABANDONED:
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -15,19 +15,18 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 import kzoo
-from kzoo.errors import KzooError, PluginError
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from kzoo import failures, surroundings
+from kzoo.console import give_up_output, make_console, say, settle_streams
+from kzoo.errors import KzooError, PluginError, printable
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -65,6 +64,7 @@ class Format(StrEnum):
 def main(arguments: list[str] | None = None) -> None:
     """The console entry point; leaves by SystemExit with the exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", _SILENT)
+    settle_streams()
     app(arguments, prog_name="kzoo")
 
 
@@ -79,16 +79,25 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
             raise
         except KeyboardInterrupt:
             raise typer.Exit(128 + signal.SIGINT) from None
+        except BrokenPipeError:  # `kzoo list | head -1`: the reader has what it wanted
+            give_up_output()
+            raise typer.Exit(128 + signal.SIGPIPE) from None
         except Exception as error:
-            if kwargs["debug"]:
-                traceback.print_exc()
-                _print_plugins_own(error)
-            for line in _told(error):
-                typer.secho(line, err=True, fg="red" if line.startswith("error: ") else None)
+            with suppress(OSError, KzooError):
+                _print_error(error, kwargs["debug"])
+            give_up_output()
             raise typer.Exit(getattr(error, "exit_code", 1)) from None
 
     app.command(function.__name__.rstrip("_"))(guarded)
     return guarded
+
+
+def _print_error(error: Exception, debug: bool) -> None:
+    if debug:
+        say("".join(traceback.format_exception(error)), stderr=True)
+        _print_plugins_own(error)
+    for line in failures.lines(error):
+        say(typer.style(line, fg="red") if line.startswith("error: ") and sys.stderr.isatty() else line, stderr=True)
 
 
 def _print_plugins_own(error: Exception) -> None:
@@ -97,23 +106,20 @@ def _print_plugins_own(error: Exception) -> None:
         from kzoo.plugins import load_plugins
 
         for record in load_plugins().broken:
-            typer.echo(f"\n{record.title}:\n{record.traceback}", err=True)
-
-
-def _told(error: Exception) -> list[str]:
-    """An error as lines to print: kzoo's own speak for themselves, any other is told where it arose."""
-    if isinstance(error, KzooError):
-        return [f"error: {line}" for line in str(error).splitlines()]
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return [
-        f"error: {type(error).__name__}: {' '.join(str(error).split())}",
-        f"  at {frame.filename}:{frame.lineno} in {frame.name}",
-        "  kzoo did not expect this; run it again with --debug for the traceback",
-    ]
+            say(f"\n{record.title}:\n{record.traceback}", stderr=True)
 
 
 @contextmanager
 def _importing_tensorflow() -> Iterator[None]:
+    """Import what builds and trains, in surroundings that are as recipes expect them, and without its chatter."""
+    surroundings.prepare()
+    with _without_chatter():
+        yield
+    surroundings.settle_keras()
+
+
+@contextmanager
+def _without_chatter() -> Iterator[None]:
     """Keep back what TensorFlow's C++ side logs while it is imported; only later does it heed TF_CPP_MIN_LOG_LEVEL.
 
     Everything else that is written to the error stream meanwhile is passed on afterwards.
@@ -121,7 +127,12 @@ def _importing_tensorflow() -> Iterator[None]:
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != _SILENT:  # someone wants to read it
         yield
         return
-    with tempfile.TemporaryFile() as kept:
+    try:
+        kept = tempfile.TemporaryFile()  # noqa: SIM115, closed below
+    except OSError:  # nowhere to keep it
+        yield
+        return
+    with kept:
         sys.stderr.flush()
         real = os.dup(2)
         os.dup2(kept.fileno(), 2)
@@ -137,15 +148,9 @@ def _importing_tensorflow() -> Iterator[None]:
                     os.write(2, line)
 
 
-def _console(stderr: bool = False) -> "Console":
-    from rich.console import Console
-
-    return Console(highlight=False, stderr=stderr)
-
-
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"kzoo {kzoo.__version__}")
+        say(f"kzoo {kzoo.__version__}")
         raise typer.Exit
 
 
@@ -171,15 +176,15 @@ def list_(
     kinds = [what] if what else [Listed.METHODS, Listed.BACKBONES, Listed.DATASETS]
     rows = {kind.value: describe.listed(kind.value, pattern) for kind in kinds}
     if as_json:
-        typer.echo(json.dumps(rows[what.value] if what else rows, indent=2))
+        say(json.dumps(rows[what.value] if what else rows, indent=2))
     else:
-        console = _console()
+        console = make_console()
         for place, kind in enumerate(kinds):
             if place:
                 console.print()
             describe.print_list(console, kind.value, rows[kind.value], pattern)
     for line in describe.left_out(list(rows)):
-        typer.secho(line, err=True, fg="yellow")
+        typer.secho(printable(line), err=True, fg="yellow")
 
 
 @_command
@@ -194,10 +199,10 @@ def show(
     found = registry.find_any(name)
     if as_json:
         answer = [describe.facts(spec) | {"options": describe.option_facts(spec.options)} for spec in found]
-        typer.echo(json.dumps(answer[0] if len(answer) == 1 else answer, indent=2))
+        say(json.dumps(answer[0] if len(answer) == 1 else answer, indent=2))
         return
     for spec in found:
-        describe.print_spec(_console(), spec)
+        describe.print_spec(make_console(), spec)
 
 
 @_command
@@ -221,12 +226,12 @@ def train(
 
         call = ["kzoo", "train", *_call(recipe, overrides, run_dir, resume)]
         call += ["--allow-plugin-change"] if allow_plugin_change else []
-        plan.print_forecast(_console(), checked, run_dir or Path("runs", checked.name), shlex.join(call))
+        plan.print_forecast(make_console(), checked, run_dir or Path("runs", checked.name), shlex.join(call))
         return
     with _importing_tensorflow():
         from kzoo.train import train as run
 
-    run(checked, run_dir=run_dir, resume=resume, console=_console(), allow_plugin_change=allow_plugin_change)
+    run(checked, run_dir=run_dir, resume=resume, console=make_console(), allow_plugin_change=allow_plugin_change)
 
 
 def _call(recipe: Path, overrides: list[str] | None, run_dir: Path | None, resume: bool) -> list[str]:
@@ -249,6 +254,7 @@ def launch(
     from kzoo.launch import launch as run
     from kzoo.recipe import load
 
+    surroundings.prepare()
     load(recipe, [*(overrides or ()), "train.strategy=multi_worker"])  # one error, not one from each worker
     call = _call(recipe, overrides, run_dir, resume)
     if code := run(workers, [*call, "--debug"] if debug else call):
@@ -261,9 +267,9 @@ def evaluate(run_dir: RunFolder, as_json: AsJson = False, debug: Debug = False) 
     with _importing_tensorflow():
         from kzoo.report import evaluate_run
 
-    results = evaluate_run(run_dir, console=_console(stderr=as_json))  # JSON has the standard output to itself
+    results = evaluate_run(run_dir, console=make_console(stderr=as_json))  # JSON has the standard output to itself
     if as_json:
-        typer.echo(json.dumps(results, indent=2))
+        say(json.dumps(results, indent=2))
 
 
 @_command
@@ -282,7 +288,7 @@ def export(
         from kzoo.report import export_run
 
     wanted = [format.value for format in formats or (Format.SAVED_MODEL,)]
-    export_run(run_dir, formats=wanted, destination=destination, console=_console())
+    export_run(run_dir, formats=wanted, destination=destination, console=make_console())
 
 
 @_command
@@ -299,7 +305,7 @@ def check(
     with _importing_tensorflow():
         from kzoo.testing import run
 
-    console = _console(stderr=as_json)  # JSON has the standard output to itself
+    console = make_console(stderr=as_json)  # JSON has the standard output to itself
     answers, failed = [], False
     for subject in [subject for name in names for subject in run.subjects_of(name)]:
         outcomes = run.print_checks(console, subject)
@@ -308,9 +314,9 @@ def check(
         for outcome in outcomes:
             failed |= not outcome.ok
             if debug and outcome.traceback:
-                typer.echo(outcome.traceback, err=True)
+                say(outcome.traceback, stderr=True)
     if as_json:
-        typer.echo(json.dumps(answers, indent=2))
+        say(json.dumps(answers, indent=2))
     if failed:
         raise typer.Exit(1)
 
@@ -325,10 +331,10 @@ def new(
     from kzoo.new import create
 
     folder = create(name, "backbone" if backbone else "method", Path.cwd()).name
-    typer.echo(f"./{folder} holds the {'backbone' if backbone else 'method'} '{name}'. Next:")
-    typer.echo(f"  pip install --editable ./{folder}")
-    typer.echo(f"  kzoo check {name}")
-    typer.echo(f"  kzoo train {folder}/recipes/{name}.yaml")
+    say(f"./{folder} holds the {'backbone' if backbone else 'method'} '{name}'. Next:")
+    say(f"  pip install --editable ./{folder}")
+    say(f"  kzoo check {name}")
+    say(f"  kzoo train {folder}/recipes/{name}.yaml")
 
 
 @_command
@@ -339,8 +345,8 @@ def doctor(
     """Examine this installation: versions, plugins, processors."""
     from kzoo import diagnose
 
-    with _importing_tensorflow():
+    with _without_chatter():
         findings = diagnose.examine(full=full)
-    diagnose.print_findings(_console(), findings)
+    diagnose.print_findings(make_console(), findings)
     if findings.exit_code:
         raise typer.Exit(findings.exit_code)

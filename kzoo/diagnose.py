@@ -1,19 +1,17 @@
 """What `kzoo doctor` finds: versions that do not go together, broken plugins, another Keras backend, the processors."""
 
-import json
 import os
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from rich.console import Console
 
 import kzoo
-from kzoo import describe
+from kzoo import describe, surroundings
 from kzoo.plugins import PluginRecord, load_plugins
 
 
@@ -57,9 +55,7 @@ def examine(*, full: bool = False) -> Findings:
         for package in packages
         if not package.ok
     ]
-    backend = _keras_backend()
-    if backend != "tensorflow":
-        problems.append(f"Keras is set to the backend '{backend}'; kzoo needs KERAS_BACKEND=tensorflow")
+    problems += surroundings.problems(by_hand=True)
     return Findings(
         system=f"Python {platform.python_version()} on {platform.platform()}",
         processors=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
@@ -115,17 +111,6 @@ def _packages(plugins: tuple[PluginRecord, ...]) -> Iterator[Package]:
                 version = ""
             fits = bool(version) and requirement.specifier.contains(version, prereleases=True)
             yield Package(name, version, wanted, asking, fits)
-
-
-def _keras_backend() -> str:
-    """The backend Keras will choose: the environment's, else that of its configuration file, else TensorFlow."""
-    if chosen := os.environ.get("KERAS_BACKEND"):
-        return chosen
-    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-    try:
-        return json.loads((home / "keras.json").read_text()).get("backend", "tensorflow")
-    except (OSError, ValueError, AttributeError):
-        return "tensorflow"
 
 
 def _devices() -> tuple[str, ...]:

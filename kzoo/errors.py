@@ -38,6 +38,10 @@ class NoSplit(DataError):
     """The dataset has no split of this name."""
 
 
+class SurroundingsError(KzooError):
+    """The process inherited settings that kzoo cannot work under: those of Keras, or of its environment."""
+
+
 class StrategyError(RecipeError):
     """The devices asked for cannot be had, or the batch does not divide over them."""
 

@@ -1,45 +1,32 @@
 """What surrounds a training: who else is in its folder, whether that can be written, whether the others are there."""
 
-import errno
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import tensorflow as tf
 
-from kzoo import workers
+from kzoo import disk, workers
 from kzoo.errors import CheckpointError, TrainingError
 from kzoo.files import locked
 from kzoo.runs import Run
 
 _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
-_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @contextmanager
 def writing(run: Run) -> Iterator[None]:
-    """Tell in one line that the disk is full or the folder read-only."""
+    """Tell in one line that the disk is full or the folder read-only, or that the folder is gone."""
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrainingError(f"{run.folder}: cannot be made: {error.strerror}; choose another --run-dir") from error
     try:
-        yield
-    except OSError as error:
-        if error.errno not in _UNWRITABLE:
+        with disk.writing(run.folder, TrainingError, "then go on with --resume: the last checkpoint is whole"):
+            yield
+    except (OSError, tf.errors.OpError) as error:  # TensorBoard's files are written by TensorFlow
+        if run.folder.exists():
             raise
-        raise _unwritable(run, error.strerror) from error
-    except tf.errors.OpError as error:  # TensorBoard's files are written by TensorFlow
-        full = os.strerror(errno.ENOSPC)
-        if full not in error.message:
-            raise
-        raise _unwritable(run, full) from error
-
-
-def _unwritable(run: Run, problem: str | None) -> TrainingError:
-    return TrainingError(
-        f"{run.folder}: cannot be written: {problem}; make room, then go on with --resume: the last checkpoint is whole"
-    )
+        raise TrainingError(f"{run.folder}: is gone: it was moved or deleted during the training") from error
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from kzoo import surroundings
 from kzoo.errors import OptionsError, PluginError
 from kzoo.options import FolderOptions, ImageOptions, Options, TFDSOptions
 from kzoo.plugins import Kind, PluginRecord, Provided, describe, load_plugins
@@ -188,6 +189,7 @@ def build_method(name: str, /, backbone: "keras.Model", *, examples: int | None 
     options: the method's own, as `kzoo show NAME` lists them.
     Raises PluginError (no such method, or it cannot be imported) or OptionsError.
     """
+    surroundings.refuse_by_hand()
     spec = find_method(name)
     checked = validate_options(spec, options)
     allowed = image_channels(spec, checked)
@@ -215,6 +217,7 @@ def build_backbone(name: str, /, input_shape: tuple[int | None, ...], **options:
     """
     spec = find_backbone(name)
     checked = validate_options(spec, options)
+    surroundings.refuse_by_hand()
     return resolve(spec)(input_shape, checked)
 
 

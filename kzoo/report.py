@@ -11,6 +11,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from kzoo import figures
+from kzoo.console import marked
 from kzoo.data import Source, evaluation_batches, training_stream
 from kzoo.errors import ExportError
 from kzoo.evaluate import EvaluationSettings, Features, compare, embed_all, evaluate, pretext_table, table
@@ -171,7 +172,8 @@ def export_run(
                 metadata=_facts(recipe, source),
             )
         console.print(
-            f"Exported to [bold]{path}[/bold]: loaded again, it answered one example and three as the backbone does"
+            f"Exported to [bold]{marked(path)}[/bold]: loaded again, it answered one example and three as the "
+            "backbone does"
         )
         written.append(path)
     return written

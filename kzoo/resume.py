@@ -7,6 +7,7 @@ from rich.console import Console
 
 from kzoo import checkpoint, workers
 from kzoo.checkpoint import Checkpoint
+from kzoo.console import marked
 from kzoo.data import Source
 from kzoo.errors import CheckpointError
 from kzoo.files import replacing, sweep
@@ -45,7 +46,7 @@ def resume_run(
             raise CheckpointError(
                 f"{run.checkpoints}: no checkpoint is left of this run; start anew in another --run-dir"
             )
-        console.print(f"{run.folder}: no checkpoint yet; training starts at its beginning")
+        console.print(f"{marked(run.folder)}: no checkpoint yet; training starts at its beginning")
         return None
     made_with = found.made_with
     if made_with["examples"] != source.size:
@@ -60,9 +61,11 @@ def resume_run(
         )
     changed = "; ".join(filter(None, (changed, _changed(made_with["versions"], versions()))))
     if changed:
-        console.print(f"[yellow]changed since this run was saved: {changed}; the numbers may differ from now on")
+        console.print(
+            f"[yellow]changed since this run was saved: {marked(changed)}; the numbers may differ from now on"
+        )
     found.load(checkpoint.state(method), recipe_hash=recipe_hash(recipe))
-    console.print(f"resumed from {found.path}")
+    console.print(f"resumed from {marked(found.path)}")
     return found
 
 

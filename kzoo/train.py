@@ -12,6 +12,7 @@ from rich.table import Table
 from kzoo import devices, optimizers, plan, workers
 from kzoo.callbacks import Pace, ProgressBar, SaveCheckpoints
 from kzoo.checkpoint import Checkpoint
+from kzoo.console import marked
 from kzoo.data import Source
 from kzoo.errors import CheckpointError
 from kzoo.guards import alone, together, writing
@@ -88,7 +89,7 @@ def train(
         evaluate_run(run.folder, console, sources)
         export_run(run.folder, list(recipe.export.formats), None, console, sources)
         run.note(status="finished")
-    console.print(f"\nEverything is in [bold]{run.folder}[/bold]")
+    console.print(f"\nEverything is in [bold]{marked(run.folder)}[/bold]")
     return run
 
 

@@ -258,7 +258,11 @@ def test_an_error_nobody_foresaw_is_three_lines_and_its_traceback_only_with_debu
     first, where, advice = errors.splitlines()
     assert (code, first) == (1, "error: KeyError: 'surprise'")
     assert where.startswith(f"  at {__file__}:")
-    assert "--debug" in advice
+    assert advice.startswith("  kzoo did not expect this; the whole trace is in ")
+    assert advice.endswith(", and --debug shows it")
+    kept = Path(advice.split()[10].rstrip(","))
+    assert kept.read_text().endswith("KeyError: 'surprise'\n")
+    kept.unlink()
     assert "Traceback" in run("train", "r.yaml", "--debug")[2]
 
 

@@ -1,0 +1,121 @@
+"""What kzoo writes to the terminal: in any encoding, without what steers a terminal, and to a reader that may leave.
+
+Light: Rich is imported, TensorFlow is not.
+"""
+
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, Any, TextIO, cast
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.markup import escape
+from rich.segment import Segment
+from rich.status import Status
+
+from kzoo.errors import KzooError, printable
+
+
+def marked(text: object) -> str:
+    """A text of others, such as a path, fit to stand in Rich's markup: nothing in it is a tag or steers a terminal."""
+    return escape(printable(str(text)))
+
+
+def make_console(stderr: bool = False) -> Console:
+    """A console on the standard output or error, for tables, bars and lines."""
+    return _Console(highlight=False, stderr=stderr, file=cast(IO[str], _Stream(stderr)))
+
+
+def say(text: str, *, stderr: bool = False) -> None:
+    """Write a line as it is. Of JSON, whose text is ASCII, and of lines that were made printable before."""
+    stream = _Stream(stderr)
+    stream.write(f"{text}\n")
+    stream.flush()
+
+
+def settle_streams() -> None:
+    """Have all three standard streams, none of which stops at a character that its encoding lacks.
+
+    A stream that was closed goes to /dev/null, else the next file that is opened would take its place.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, for as long as the process lives
+        with suppress(AttributeError):  # a stream of someone's own, in a notebook
+            getattr(sys, name).reconfigure(errors="backslashreplace")
+    warnings.formatwarning = _format_warning
+
+
+def give_up_output() -> None:
+    """Write no more: the reader has left, or the disk is full. Else Python would complain again at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class _Stream:
+    """A standard stream by name, as it is now; what it refuses is said as what it is, not as a fault of a run."""
+
+    def __init__(self, stderr: bool):
+        self._name = "stderr" if stderr else "stdout"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(getattr(sys, self._name), name)
+
+    def write(self, text: str) -> int:
+        with self._refusing() as stream:
+            return stream.write(text)
+
+    def flush(self) -> None:
+        with self._refusing() as stream:
+            stream.flush()
+
+    @contextmanager
+    def _refusing(self) -> Iterator[TextIO]:
+        try:
+            yield getattr(sys, self._name)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            name = "error" if self._name == "stderr" else "output"
+            raise KzooError(f"the standard {name} cannot be written: {error.strerror}") from error
+
+
+class _Console(Console):
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        ascii_only = (options or self.options).ascii_only
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            if not control:
+                text = "\n".join(map(printable, text.split("\n")))
+                if ascii_only:
+                    text = text.replace("…", ".")  # of the same width, else tables lose their columns
+                segment = Segment(text, style)
+            yield segment
+
+    def status(self, status: RenderableType, *, spinner: str = "dots", **how: Any) -> Status:
+        return super().status(status, spinner="line" if self.options.ascii_only else spinner, **how)
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        raise BrokenPipeError
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning of kzoo's own is its text alone; any other says where it arose."""
+    text = "\n".join(map(printable, str(message).split("\n")))
+    if not issubclass(category, UserWarning):
+        text = f"{printable(filename)}:{lineno}: {category.__name__}: {text}"
+    return f"warning: {text}\n"
