@@ -69,7 +69,8 @@ class Census:
         """With a share of each class as split test, where the folder has no splits of its own.
 
         Of each class those with the lowest hashes of their names, as many as the rounded share, and never all. So the
-        same files give the same splits anywhere, and a file that is added moves at most one other.
+        same files give the same splits anywhere, and a file that is added moves at most one other. Where that is none
+        at all, there is no split test.
         """
         if self.layout == "splits":
             return self
@@ -80,11 +81,7 @@ class Census:
         for names in groups.values():
             held.update(sorted(names, key=hash_share)[: min(int(len(names) * share + 0.5), len(names) - 1)])
         if not held:
-            raise DataError(
-                f"{self.title}: {share:.0%} of each class is held out as split test, and that is nothing of its "
-                f"{self.used} {self.what}{'s' * (self.used != 1)}; add some, make splits, or raise "
-                "data.options.test_fraction"
-            )
+            return replace(self, share=share)
         train, test = (
             tuple(file for file in self.splits[TRAIN] if (file.name in held) == wanted) for wanted in (False, True)
         )
@@ -126,6 +123,8 @@ class Census:
         """What a reader would not expect."""
         if not self.classes:
             yield "no labels: " + ("layout is flat" if self.layout == "flat" else "there are fewer than two classes")
+        if len(self.splits) == 1 and self.share:
+            yield f"nothing is held out: {self.share:.0%} of each class is no {self.what}"
         train = self.splits.get(TRAIN, ())
         for split, files in self.splits.items():
             if split in (TRAIN, UNLABELED) or not train:

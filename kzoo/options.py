@@ -74,6 +74,15 @@ class TFDSOptions(Options):
     )
 
 
+Layout = Annotated[
+    Literal["auto", "splits", "classes", "flat"],
+    Field(
+        description="what the first sub-folders are: splits (with classes in them), classes, or nothing (flat: no "
+        "labels); auto: their names tell, and what can be read in two ways is an error"
+    ),
+]
+
+
 class FolderOptions(Options):
     """Options of every dataset named `folder:<path>`."""
 
@@ -87,11 +96,7 @@ class FolderOptions(Options):
         description="share of each class held out as split test, chosen by a hash of the relative paths; "
         "unused where the folder has its own splits",
     )
-    layout: Literal["auto", "splits", "classes", "flat"] = Field(
-        "auto",
-        description="what the first sub-folders are: splits (with classes in them), classes, or nothing (flat: no "
-        "labels); auto: their names tell, and what can be read in two ways is an error",
-    )
+    layout: Layout = "auto"
     skip_broken: bool = Field(
         False, description="leave out, and name, the files that cannot be read; false: they are an error"
     )

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from kzoo.errors import DataError
+from kzoo.errors import DataError, NoSplit
 from kzoo.options import TFDSOptions
 from kzoo.resize import resize_and_crop, to_uint8
 from kzoo.source import Batch, Source, record_examples
@@ -57,7 +57,7 @@ def builder_source(name: str, builder: Any, split: str, options: TFDSOptions) ->
     try:
         files = [(file.filename, file.skip, file.take) for file in info.splits[split].file_instructions]
     except (KeyError, ValueError):
-        raise DataError(f"{name}: no split '{split}'; it has {', '.join(info.splits)}") from None
+        raise NoSplit(f"{name}: no split '{split}'; it has {', '.join(info.splits)}") from None
     size = sum(take for _, _, take in files)
     if not size:
         raise DataError(f"{name}: split '{split}' is empty")

@@ -40,7 +40,8 @@ _PREFIXES = {
         name="folder:<path>",
         target="kzoo.data:folder_source",
         options=FolderOptions,
-        summary="A folder of images; sub-folders, where there are any, are the classes",
+        summary="A folder of images; sub-folders, where there are any, are the splits or the classes",
+        splits=(),
         source="the folder",
     ),
 }
@@ -99,7 +100,7 @@ def find_backbone(name: str) -> BackboneSpec:
 def find_dataset(name: str) -> DatasetSpec:
     """The dataset's record, also of `folder:<path>` and the like. Raises PluginError where there is none.
 
-    The record of `tfds:<builder>` has `splits=()`: they are not known before the builder is opened.
+    Those of `tfds:<builder>` and `folder:<path>` have `splits=()`: they are not known before the data is opened.
     """
     prefix, colon, rest = name.partition(":")
     known = _prefixes() if colon else {}
@@ -213,12 +214,23 @@ def build_backbone(name: str, /, input_shape: tuple[int | None, ...], **options:
     input_shape: (height, width, channels); height and width may be None where its record says `any_size`. Of text,
     (length, vocabulary size).
     options: the backbone's own, as `kzoo show NAME` lists them.
-    Raises PluginError (no such backbone, or it cannot be imported) or OptionsError.
+    Raises PluginError (no such backbone, or it cannot be imported) or OptionsError, for images that are too small too.
     """
     spec = find_backbone(name)
     checked = validate_options(spec, options)
+    if small := too_small(spec, input_shape):
+        raise OptionsError([small])
     surroundings.refuse_by_hand()
     return resolve(spec)(input_shape, checked)
+
+
+def too_small(spec: BackboneSpec, input_shape: tuple[int | None, ...]) -> str:
+    """Why images of this shape, (height, width, channels), are too small for a backbone; "" where they are not."""
+    sides = [side for side in input_shape[:2] if side is not None]
+    if spec.modality != "image" or not sides or min(sides) >= spec.min_size:
+        return ""
+    size = " x ".join(map(str, sides))
+    return f"images of {size} pixels are too small for '{spec.name}', which takes {spec.min_size} and up"
 
 
 def open_dataset(name: str, /, split: str = "train", **options: Any) -> "Source":

@@ -16,7 +16,7 @@ import keras
 
 from kzoo import registry
 from kzoo.data import Source
-from kzoo.errors import DataError, EvaluationError, RecipeError
+from kzoo.errors import DataError, EvaluationError, NoSplit, RecipeError
 from kzoo.files import replacing, write_json, write_text
 from kzoo.method import Method
 from kzoo.plugins import load_plugins
@@ -107,9 +107,10 @@ def open_sources(recipe: Recipe) -> tuple[Source, Source | None]:
     if recipe.data.split == "test" or (spec.splits and "test" not in spec.splits):
         return train, None
     try:
-        return train, open_data(recipe.data, split="test")
-    except DataError:
-        return train, None  # a folder or a tfds builder without a test split: nothing is held out
+        test = open_data(recipe.data, split="test")
+        return train, None if test.digest and test.digest == train.digest else test  # by another name: "testing"
+    except NoSplit:
+        return train, None  # nothing is held out; a test split that cannot be read is an error
 
 
 def input_shape(recipe: Recipe, source: Source) -> tuple[int, ...]:
@@ -123,7 +124,10 @@ def input_shape(recipe: Recipe, source: Source) -> tuple[int, ...]:
     size = recipe.method.options.get("size")
     if size is None and height != width:
         raise DataError(f"{source.name}: images of {height} x {width} pixels; set method.options.size for square views")
-    return (size or height, size or width, channels)
+    shape = (size or height, size or width, channels)
+    if small := registry.too_small(registry.find_backbone(recipe.backbone.name), shape):
+        raise DataError(f"{source.name}: {small}; set {'method' if size else 'data'}.options.size")
+    return shape
 
 
 def build_backbone(recipe: Recipe, source: Source) -> keras.Model:

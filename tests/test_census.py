@@ -171,12 +171,15 @@ def test_a_file_that_is_added_moves_at_most_one_other(put, taken):
         }
 
 
-def test_train_keeps_one_of_each_class_and_a_test_split_of_nothing_is_refused(put, taken):
+def test_train_keeps_one_of_each_class_and_a_test_split_of_nothing_is_none(put, taken):
     put("a/1.png", "a/2.png", "b/1.png")
     _, splits = taken(test_fraction=0.99)
     assert [sorted(files.values()) for files in splits.values()] == [["a", "b"], ["a"]]
-    with pytest.raises(DataError, match="20% of each class is held out as split test, and that is nothing of its 3 im"):
-        taken()
+    census, splits = taken()
+    assert list(splits) == ["train"]
+    assert census_lines(census.as_json())[-1] == "  nothing is held out: 20% of each class is no image"
+    with pytest.raises(NoSplit, match="no split 'test'; it has train"):
+        census.find("test")
 
 
 # ---- what is left out, and why ---------------------------------------------------------------------------------------

@@ -10,11 +10,15 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+import kzoo
 from kzoo.census import census_lines, hash_share
 from kzoo.data import Source, evaluation_batches, folder_source, training_stream
-from kzoo.errors import DataError, NoSplit, printable
+from kzoo.errors import DataError, NoSplit, OptionsError, printable
 from kzoo.images import read_image
 from kzoo.options import FolderOptions
+from kzoo.recipe import Recipe, load
+from kzoo.registry import find_backbone, too_small
+from kzoo.runs import build_backbone, open_sources
 
 
 @pytest.fixture(autouse=True)
@@ -259,6 +263,56 @@ def test_a_turned_tiff_has_its_own_shape(tmp_path):
     source = folder_source(str(tmp_path), "train", FolderOptions())
     assert source.image_shape == (6, 4, 3)
     assert bytes_of(whole(source))[1, :, :, 0].tolist() == [[0, 0, 0, 255]] * 6
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """recipe(data, **options): a recipe that trains on the folder `data`."""
+
+    def write(data: str, split: str = "train", **options) -> Recipe:
+        text = f"""
+kzoo: 1
+name: r
+data: {{name: "folder:{tmp_path / data}", split: {split}, options: {json.dumps(options)}}}
+backbone: {{name: convnet4}}
+method: {{name: rotation}}
+optimizer: {{name: adam, learning_rate: 1.0e-3}}
+train: {{epochs: 1, batch_size: 8}}
+"""
+        (tmp_path / "r.yaml").write_text(text)
+        return load(tmp_path / "r.yaml")
+
+    return write
+
+
+def test_a_test_split_that_cannot_be_read_is_an_error_and_none_at_all_is_not(tmp_path, recipe):
+    colours(tmp_path / "pets" / "train", ("a.png", (1, 0, 0)))
+    train, test = open_sources(recipe("pets"))
+    assert (train.size, test) == (1, None)
+    colours(tmp_path / "pets" / "testing", ("a.png", (2, 0, 0)))
+    assert [source.size for source in open_sources(recipe("pets"))] == [1, 1]
+    assert open_sources(recipe("pets", split="Testing"))[1] is None  # which is what it would be tested on
+    assert open_sources(recipe("pets", split="train"))[1].size == 1
+    (tmp_path / "pets" / "testing" / "a.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"cannot read 1 broken file: testing/a\.png"):
+        open_sources(recipe("pets"))
+    with pytest.raises(DataError, match="no image of split 'test' can be read"), pytest.warns(match="left out"):
+        open_sources(recipe("pets", skip_broken=True))
+
+
+def test_images_that_are_too_small_for_the_backbone_are_refused_before_it_is_built(tmp_path, recipe):
+    colours(tmp_path / "pets" / "train", ("a.png", (1, 0, 0)), size=(10, 10))
+    source = open_sources(recipe("pets"))[0]
+    small = "images of 10 x 10 pixels are too small for 'convnet4', which takes 16 and up"
+    with pytest.raises(DataError, match=rf"^folder:\S+: {small}; set data\.options\.size$"):
+        build_backbone(recipe("pets"), source)
+    with pytest.raises(OptionsError, match=small):
+        kzoo.build_backbone("convnet4", source.image_shape)
+    assert (
+        too_small(find_backbone("vit_tiny"), (4, 9, 3)) == too_small(find_backbone("convnet4"), (None, None, 3)) == ""
+    )
+    source = open_sources(recipe("pets", size=16))[0]
+    assert build_backbone(recipe("pets", size=16), source).input_shape == (None, 16, 16, 3)
 
 
 def test_names_that_are_not_utf8_are_names_like_others(tmp_path):

@@ -176,6 +176,22 @@ def test_folders_are_classes_and_splits(tmp_path):
     assert "dog sat" in text.words(rows(held_out)["tokens"][0], held_out.vocabulary)
     with pytest.raises(DataError, match=r"^text:.*/b: no split 'val'; it has test, train$"):
         kzoo.open_dataset(f"text:{tmp_path / 'b'}", "val")
+    (tmp_path / "b" / "train").rename(tmp_path / "b" / "Training")
+    (tmp_path / "b" / "notes.md").write_text("not read")
+    again = kzoo.open_dataset(f"text:{tmp_path / 'b'}", "test", length=16, vocabulary=256)
+    assert again.classes == ("cats", "dogs")  # and not Training and test
+    assert (again.census["left_out"], again.census["used"]) == ({".md": 1}, 3)
+
+
+def test_folders_of_text_are_read_as_those_of_images_are(tmp_path):
+    write(tmp_path, train__x=SENTENCES * 3, dogs__y=SENTENCES * 3)
+    with pytest.raises(DataError, match="can be read in two ways"):
+        kzoo.open_dataset(f"text:{tmp_path}", length=16, vocabulary=256)
+    chosen = kzoo.open_dataset(f"text:{tmp_path}", length=16, vocabulary=256, layout="classes")
+    assert chosen.classes == ("dogs", "train")
+    (tmp_path / "dogs" / "gone.txt").symlink_to("/nowhere")
+    with pytest.raises(DataError, match=r"cannot read dogs/gone\.txt \(a link to nothing\)"):
+        kzoo.open_dataset(f"text:{tmp_path}", length=16, vocabulary=256, layout="classes")
 
 
 def test_it_is_prepared_once_and_anew_where_the_text_or_the_options_change(tmp_path, monkeypatch):
@@ -208,7 +224,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path):
     (tmp_path / "mixed/b.txt").write_bytes(b"ok \xff")
     for path, message in {
         "nowhere": "text:{}: no such file or folder",
-        "empty": "text:{}: holds no file that ends in .txt",
+        "empty": "text:{}: holds no .txt file; left out: nothing, it is empty",
         "blank": "text:{}: holds no text",
         "short": "text:{}: split 'train' has too little text for one passage of 64 tokens; give it more, or lower "
         "data.options.length",

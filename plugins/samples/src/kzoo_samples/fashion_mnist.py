@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kzoo.data import Source, array_source, tfds_source
-from kzoo.errors import DataError
+from kzoo.errors import DataError, NoSplit
 from kzoo.options import TFDSOptions
 from kzoo_samples.options import FashionMNISTOptions
 
@@ -39,7 +39,7 @@ def fashion_mnist(split: str, options: FashionMNISTOptions) -> Source:
     files, else for the copy of tensorflow-datasets. Raises DataError where there is none, or the files are damaged.
     """
     if split not in _FILES:
-        raise DataError(f"fashion_mnist: no split '{split}'; it has {', '.join(_FILES)}")
+        raise NoSplit(f"fashion_mnist: no split '{split}'; it has {', '.join(_FILES)}")
     chosen = os.environ.get("KZOO_FASHION_MNIST")
     folder = Path(chosen or _DEBIAN)
     if not chosen and not folder.is_dir():

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from kzoo.cache import cache_dir, prepare_once
 from kzoo.data import Source, text_source
-from kzoo.errors import DataError
+from kzoo.errors import DataError, NoSplit
 from kzoo.text import CLS, PAD, SEP
 from kzoo_text.options import PassageOptions
 from kzoo_text.tokenizer import pieces, train_tokenizer
@@ -52,8 +52,10 @@ def corpus_source(
     Made once: passages and `tokenizer.json` are kept in kzoo's cache, under a hash of the documents and the options.
     Raises DataError: no such split, or too little text in it for one passage.
     """
+    if "train" not in splits:
+        raise NoSplit(f"{name}: no split 'train', whose words are the vocabulary; it has {', '.join(splits)}")
     if split not in splits:
-        raise DataError(f"{name}: no split '{split}'; it has {', '.join(splits)}")
+        raise NoSplit(f"{name}: no split '{split}'; it has {', '.join(splits)}")
     folder = cache_dir() / "text" / _digest(splits, options)
     prepare_once(folder, lambda scratch: _write(scratch, name, splits, options))
     vocabulary = pieces(Tokenizer.from_file(str(folder / "tokenizer.json")))

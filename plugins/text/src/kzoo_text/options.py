@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from kzoo.options import Count, Depth, Options
+from kzoo.options import Count, Depth, Layout, Options
 
 # What stands for a span that was taken out; every vocabulary here has them right after kzoo's special tokens.
 SENTINELS = tuple(f"<extra_id_{number}>" for number in range(32))
@@ -28,9 +28,9 @@ class TextFileOptions(PassageOptions):
         0.2,
         gt=0,
         lt=1,
-        description="share of each file, its end, held out as split test; unused where the folder has its own train "
-        "and test sub-folders",
+        description="share of each file, its end, held out as split test; unused where the folder has its own splits",
     )
+    layout: Layout = "auto"
 
 
 class BertOptions(Options):

@@ -89,7 +89,7 @@ def kzoo_datasets() -> Iterator[DatasetSpec]:
         name="text:<path>",
         target="kzoo_text.files:text_files",
         options=TextFileOptions,
-        summary="A text file, or a folder of them; sub-folders, where there are any, are the classes",
+        summary="A text file, or a folder of them; sub-folders, where there are any, are the splits or the classes",
         modality="text",
         splits=(),
         source="the files",
