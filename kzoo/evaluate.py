@@ -373,15 +373,19 @@ def compare(trained: Mapping[str, Any], untrained: Mapping[str, Any]) -> dict[st
     return {"trained": dict(trained), "untrained": dict(untrained), "verdict": verdict}
 
 
-def pretext_table(figures: Mapping[str, Mapping[str, float]]) -> Table:
-    """The pretext's own figures for the terminal: "held_out" beside "chance", then "own"."""
+def pretext_table(figures: Mapping[str, Mapping[str, float | None]]) -> Table:
+    """The pretext's own figures for the terminal: "held_out" beside "chance", then "own".
+
+    None is a figure that is not a finite number, as JSON keeps it.
+    """
     shown = Table(title="The pretext task", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     shown.add_column("on held-out examples", no_wrap=True)
     shown.add_column("trained", justify="right")
     shown.add_column("chance", justify="right")
     for name, value in {**figures["held_out"], **figures["own"]}.items():
         chance = figures["chance"].get(name)
-        shown.add_row(name.replace("_", " "), f"{value:.4g}", "" if chance is None else f"{chance:.4g}")
+        written = "no number" if value is None else f"{value:.4g}"
+        shown.add_row(name.replace("_", " "), written, "" if chance is None else f"{chance:.4g}")
     return shown
 
 

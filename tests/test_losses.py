@@ -1,4 +1,4 @@
-"""The shared losses against their closed forms (one replica; many replicas are in test_replicas.py)."""
+"""The shared losses against their closed forms (one replica; on several, each method of the suite trains as on one)."""
 
 import math
 
@@ -91,11 +91,28 @@ def test_info_nce_with_random_negatives(temperature, expected):
         assert float(losses.cross_entropy(logits, tf.zeros(32, tf.int32))) == pytest.approx(value, rel=0.03), cosine
 
 
-def test_l2_normalize_has_a_finite_gradient_at_zero():
+def test_l2_normalize_takes_the_last_axis_and_has_a_finite_gradient_at_zero():
+    np.testing.assert_allclose(losses.l2_normalize(tf.constant([[[3.0, 4.0]], [[0.0, 2.0]]])), [[[0.6, 0.8]], [[0, 1]]])
     x = tf.Variable(tf.zeros((2, 3)))
     with tf.GradientTape() as tape:
         value = tf.reduce_sum(losses.l2_normalize(x))
-    assert np.isfinite(tape.gradient(value, x)).all()
+    np.testing.assert_allclose(tape.gradient(value, x), np.full((2, 3), 1e6))  # 1 / sqrt of its epsilon
+
+
+@pytest.mark.parametrize(
+    ("given", "becomes"), [("float16", "float32"), ("bfloat16", "float32"), ("float64", "float64"), ("int32", "int32")]
+)
+def test_only_half_precision_is_made_full(given, becomes):
+    assert losses.full_precision(tf.ones(2, given)).dtype == becomes
+
+
+def test_decoupled_cross_entropy_by_hand():
+    """The positive is left out of the sum: log(e^0 + e^2) - 1 and log(e^3 + e^-1) - 5."""
+    logits, labels = tf.constant([[0.0, 1.0, 2.0], [5.0, 3.0, -1.0]]), tf.constant([1, 0])
+    expected = (math.log(1 + math.exp(2)) - 1 + math.log(math.exp(3) + math.exp(-1)) - 5) / 2
+    assert float(losses.decoupled_cross_entropy(logits, labels)) == pytest.approx(expected, abs=1e-5)
+    equal = losses.decoupled_cross_entropy(tf.zeros((2, 8), tf.float16), labels)
+    assert float(equal) == pytest.approx(math.log(7), abs=1e-5)
 
 
 def test_accuracy_counts_hits():

@@ -11,7 +11,7 @@ from kzoo import optimizers
 from kzoo.data import array_source
 from kzoo.errors import DataError, OptionsError, StrategyError, TrainingError
 from kzoo.method import Group, Method
-from kzoo.random import fold_in, uniform
+from kzoo.random import fold_in
 
 
 class MeanOptions(kzoo.Options):
@@ -189,12 +189,20 @@ def test_float16_scales_the_loss_and_still_learns():
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_the_step_gets_its_own_randomness():
-    """The key that a step draws from is another than the pretext's."""
-    model = method()
-    batch = batch_of(model)
-    draws = uniform(batch["seed"]), uniform(fold_in(tf.range(8, dtype=tf.int64), "pretext"))
-    assert np.abs(draws[0] - draws[1]).max() > 0.1
+class Keyed(Mean):
+    """Hands on the keys that its pretext draws from."""
+
+    @staticmethod
+    def pretext(batch, seed, options):
+        return {**Mean.pretext(batch, seed, options), "drawn": seed}
+
+
+def test_pretext_and_step_draw_from_keys_of_their_own():
+    """Each from a stream of the example's key, so that what one draws says nothing of what the other does."""
+    batch, keys = batch_of(method(Keyed)), tf.range(8, dtype=tf.int64)
+    np.testing.assert_array_equal(batch["drawn"], fold_in(keys, "pretext"))
+    np.testing.assert_array_equal(batch["seed"], fold_in(keys, "step"))
+    assert len({*batch["drawn"].numpy(), *batch["seed"].numpy(), *keys.numpy()}) == 24
 
 
 class Two(Mean):

@@ -1,10 +1,22 @@
 """What follows a training, where a piece of it fails."""
 
 import io
+import json
+from types import SimpleNamespace
 
+import numpy as np
+import pytest
+import tensorflow as tf
 from rich.console import Console
 
-from kzoo.report import _drawing
+import kzoo
+from kzoo import report
+from kzoo.data import array_source
+from kzoo.evaluate import pretext_table
+from kzoo.files import write_json
+from kzoo.method import Method
+from kzoo.report import _drawing, pretext_figures
+from kzoo.testing.tiny import tiny_backbone
 
 
 def test_a_picture_that_fails_is_one_line_and_ends_nothing(tmp_path):
@@ -23,3 +35,78 @@ def test_a_picture_may_be_interrupted(tmp_path):
     except KeyboardInterrupt:
         heard.append(True)
     assert heard == [True]
+
+
+class Ids(Method):
+    """Logs what can be worked out by hand: the mean of the ids it is given, and whether it is in training."""
+
+    options: kzoo.Options
+
+    @staticmethod
+    def pretext(batch, seed, options):
+        return {"number": tf.cast(batch["id"], tf.float32)}
+
+    def forward(self, batch, training):
+        return {"training": tf.constant(float(training))}
+
+    def loss(self, outputs, batch):
+        return {"loss": tf.reduce_mean(batch["number"]), "training": outputs["training"]}
+
+    def chance(self):
+        return {"loss": 7.5}
+
+    def assess(self, train, test):
+        return {"sizes": np.float32(100 * train.size + (test.size if test else 0))}
+
+
+class NeverHeldOut(Ids):
+    asks_held_out = False
+
+
+def source(size):
+    return array_source("blank", np.zeros((size, 8, 8, 1), "uint8"))
+
+
+def figures_of(kind, test, batch_size=4):
+    run = SimpleNamespace(recipe=SimpleNamespace(seed=3, train=SimpleNamespace(batch_size=batch_size)))
+    return pretext_figures(run, kind(tiny_backbone((8, 8, 1))), source(3), test, Console(file=io.StringIO()))
+
+
+def test_the_pretext_is_asked_about_every_held_out_example_once_and_in_inference_mode():
+    """Ids 0 to 15 in four batches: their mean is 7.5 if each is asked once."""
+    assert figures_of(Ids, source(16)) == {
+        "held_out": {"loss": 7.5, "training": 0.0},
+        "chance": {"loss": 7.5},
+        "own": {"sizes": 316.0},
+    }
+
+
+def test_no_more_held_out_examples_are_asked_than_it_takes(monkeypatch):
+    """Four of six hundred, in two batches, and no fewer than one batch."""
+    monkeypatch.setattr(report, "_HELD_OUT", 5)
+    asked = []
+    monkeypatch.setattr(Ids, "test_step", lambda self, batch: asked.append(len(batch["id"])) or {"loss": tf.zeros([])})
+    monkeypatch.setattr(tf, "function", lambda step, autograph: step)
+    figures_of(Ids, source(600), batch_size=2)
+    assert asked == [2, 2]
+    figures_of(Ids, source(600), batch_size=50)
+    assert asked == [2, 2, 50]
+    figures_of(Ids, source(3), batch_size=50)  # fewer than a batch
+    assert asked == [2, 2, 50, 3]
+
+
+@pytest.mark.parametrize(("kind", "test"), [(Ids, None), (NeverHeldOut, source(16))])
+def test_what_cannot_be_asked_has_no_held_out_figures(kind, test):
+    found = figures_of(kind, test)
+    assert found["held_out"] == {}
+    assert found["own"] == {"sizes": 300.0 + (test.size if test else 0)}
+
+
+def test_a_figure_of_the_pretext_that_is_no_number_is_told_after_a_round_through_the_run(tmp_path):
+    """JSON has no NaN: `kzoo.json` holds null, and the table is made from what it holds."""
+    write_json(tmp_path / "kzoo.json", {"held_out": {"loss": 2.0}, "chance": {"loss": np.inf}, "own": {"psnr": np.nan}})
+    console = Console(width=80, file=io.StringIO())
+    console.print(pretext_table(json.loads((tmp_path / "kzoo.json").read_text())))
+    rows = [line.split() for line in console.file.getvalue().splitlines()]
+    assert ["loss", "2"] in rows
+    assert ["psnr", "no", "number"] in rows

@@ -1,4 +1,4 @@
-"""EMA teacher, queue and memory bank on one replica; their copies on several are compared in test_replicas.py."""
+"""EMA teacher, queue and memory bank on one replica; on several, the suite compares the copies of each method."""
 
 import keras
 import numpy as np

@@ -11,10 +11,13 @@ import tensorflow as tf
 from rich.console import Console
 
 from kzoo import checkpoint
+from kzoo.data import evaluation_batches
 from kzoo.devices import make_strategy
 from kzoo.errors import CheckpointError, EvaluationError, RecipeError, StrategyError
+from kzoo.evaluate import embed, embedding_std
 from kzoo.recipe import load
 from kzoo.report import evaluate_run
+from kzoo.runs import Run, build_method, open_sources
 from kzoo.train import train
 
 ROOT = Path(__file__).parents[1]
@@ -75,8 +78,6 @@ def test_the_export_answers_as_the_trained_backbone(finished):
     answer = tf.saved_model.load(str(folder / "exports" / "quickstart" / "1")).signatures["serving_default"]
     image = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1)).astype("uint8")
     embedding = answer(image=tf.constant(image))["embedding"]
-    from kzoo.runs import Run, open_sources
-
     source, _ = open_sources(recipe())
     expected = Run(folder).encoder(source)(image / np.float32(255), training=False)["embedding"]
     np.testing.assert_allclose(embedding, expected, atol=1e-5)
@@ -89,8 +90,14 @@ def test_evaluating_again_finds_the_same(finished):
 
 
 def test_training_moves_the_backbone_and_the_baseline_is_its_beginning(finished):
-    report = json.loads((finished[0] / "evaluation.json").read_text())
-    assert report["trained"]["embedding"]["spread"] != report["untrained"]["embedding"]["spread"]
+    folder = finished[0]
+    report = json.loads((folder / "evaluation.json").read_text())
+    source, test = open_sources(recipe())
+    encoders = {"trained": Run(folder).encoder(source), "untrained": build_method(recipe(), source).encoder}
+    for title, encoder in encoders.items():
+        features = embed(encoder, evaluation_batches(test, 50)).features
+        assert report[title]["embedding"]["spread"] == pytest.approx(embedding_std(features), rel=1e-4)
+    assert abs(report["trained"]["embedding"]["spread"] / report["untrained"]["embedding"]["spread"] - 1) > 1e-2
     assert report["trained"]["labelled_test_examples"] == 50
     assert report["data"]["held_out"]
     # maps are averaged over positions: convnet4 has 64 channels everywhere, and an earlier layer is another embedding
@@ -102,8 +109,8 @@ def test_training_moves_the_backbone_and_the_baseline_is_its_beginning(finished)
 def test_the_pretext_is_asked_about_held_out_examples(finished):
     folder, said = finished
     held_out = json.loads((folder / "evaluation.json").read_text())["pretext"]["held_out"]
-    assert 0 < held_out["loss"] < 2 * np.log(2 * 32 - 1)
-    assert 0 <= held_out["accuracy"] <= 1
+    assert 0 < held_out["loss"] < 2 * np.log(2 * 32 - 1)  # its exact value: test_report.py
+    assert set(held_out) == {"loss", "accuracy"}
     assert f"{held_out['loss']:.4g}" in said
 
 
@@ -127,6 +134,11 @@ def test_the_same_recipe_gives_the_same_weights_and_resuming_too(finished, tmp_p
         with pytest.raises(Killed):
             run(tmp_path / "killed", *TRAIN_ONLY)
     assert [path.name for path in saves] == ["step-00000000", "step-00000003"]
+    source, _ = open_sources(recipe())
+    baseline = [np.array(weight).tobytes() for weight in build_method(recipe(), source).encoder.trainable_weights]
+    begin, later = (set(stored(path)) for path in saves)
+    assert begin.issuperset(baseline)  # what is evaluated as untrained is what the training began with
+    assert not later.issuperset(baseline)
     with pytest.raises(EvaluationError, match=r"no trained backbone; finish it with `kzoo train --resume`"):
         evaluate_run(tmp_path / "killed", Console(file=StringIO()))
     run(tmp_path / "killed", *TRAIN_ONLY, resume=True)
@@ -136,8 +148,12 @@ def test_the_same_recipe_gives_the_same_weights_and_resuming_too(finished, tmp_p
 
 def weights(folder):
     """Every array of the last checkpoint, as bytes: the whole state, optimizer slots too."""
-    with np.load(sorted((folder / "checkpoints").glob("step-*"))[-1] / "state.npz") as stored:
-        return [stored[name].tobytes() for name in stored]
+    return stored(sorted((folder / "checkpoints").glob("step-*"))[-1])
+
+
+def stored(checkpoint_folder):
+    with np.load(checkpoint_folder / "state.npz") as arrays:
+        return [arrays[name].tobytes() for name in arrays]
 
 
 def test_a_run_is_never_overwritten(finished):
