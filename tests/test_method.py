@@ -178,7 +178,31 @@ def test_half_precision_reaches_the_loss_as_float32():
     assert {v.dtype for v in model.variables} == {"float32"}
 
 
-def test_float16_scales_the_loss_and_still_learns():
+class Faint(Mean):
+    """Its gradient of the outputs is about 1e-8, which is 0 in float16."""
+
+    def loss(self, outputs, batch):
+        return 1e-7 * super().loss(outputs, batch)
+
+
+def test_float16_scales_the_loss_so_that_faint_gradients_arrive():
+    moved = {}
+    for policy in ("float32", "mixed_float16"):
+        keras.config.set_dtype_policy(policy)
+        try:
+            model = method(Faint)
+        finally:
+            keras.config.set_dtype_policy("float32")
+        model.compile(keras.optimizers.SGD(1e6))
+        before = [np.array(v) for v in model.trainable_variables]
+        model.train_step(batch_of(model))
+        moved[policy] = [np.array(v) - b for v, b in zip(model.trainable_variables, before, strict=True)]
+    for exact, half in zip(*moved.values(), strict=True):
+        assert np.abs(exact).max() > 1e-3
+        np.testing.assert_allclose(half, exact, atol=0.02 * np.abs(exact).max())
+
+
+def test_float16_still_learns():
     keras.config.set_dtype_policy("mixed_float16")
     try:
         model = method()
