@@ -26,7 +26,7 @@ import typer
 import kzoo
 from kzoo import failures, surroundings
 from kzoo.console import give_up_output, make_console, say, settle_streams
-from kzoo.errors import KzooError, PluginError, printable
+from kzoo.errors import KzooError, NotKept, PluginError, printable
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -267,9 +267,15 @@ def evaluate(run_dir: RunFolder, as_json: AsJson = False, debug: Debug = False) 
     with _importing_tensorflow():
         from kzoo.report import evaluate_run
 
-    results = evaluate_run(run_dir, console=make_console(stderr=as_json))  # JSON has the standard output to itself
+    refused = None
+    try:
+        results = evaluate_run(run_dir, console=make_console(stderr=as_json))  # JSON has the standard output to itself
+    except NotKept as error:
+        results, refused = error.report, error
     if as_json:
         say(json.dumps(results, indent=2))
+    if refused:
+        raise refused
 
 
 @_command

@@ -3,6 +3,8 @@
 Every message is one line: what is wrong, where (file:line or key path), and what to do.
 """
 
+from typing import Any
+
 
 class KzooError(Exception):
     """Base of every error kzoo raises on purpose. Exit code 1: the run failed."""
@@ -64,6 +66,14 @@ class CheckpointError(KzooError):
 
 class EvaluationError(KzooError):
     """There is nothing that can be evaluated honestly."""
+
+
+class NotKept(EvaluationError):
+    """What was evaluated could not be written into the run. report: what would have been."""
+
+    def __init__(self, message: str, report: dict[str, Any]):
+        super().__init__(message)
+        self.report = report
 
 
 class ExportError(KzooError):

@@ -63,7 +63,9 @@ def _styled(draw: Callable[..., Figure]) -> Callable[..., None]:
     def save(path: Path, *args: Any, **kwargs: Any) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with matplotlib.rc_context(_STYLE):
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()  # a user's own style may ask for LaTeX, or draw on black
+            matplotlib.rcParams.update(_STYLE)
             figure = draw(path, *args, **kwargs)
             FigureCanvasAgg(figure)
             texts = figure.findobj(Text)

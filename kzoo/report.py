@@ -10,10 +10,10 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
-from kzoo import figures
+from kzoo import disk, figures
 from kzoo.console import marked
 from kzoo.data import Source, evaluation_batches, training_stream
-from kzoo.errors import ExportError
+from kzoo.errors import EvaluationError, ExportError, NotKept
 from kzoo.evaluate import EvaluationSettings, Features, compare, embed_all, evaluate, pretext_table, table
 from kzoo.export import export_backbone
 from kzoo.files import write_json
@@ -34,7 +34,8 @@ def evaluate_run(folder: Path, console: Console, sources: Sources | None = None)
     """Evaluate a finished run beside the untrained encoder it began with, under the same probes.
 
     Writes `evaluation.json` and the pictures of the embedding, prints the tables, and returns the report.
-    sources: those of the recipe, where they are open already. Raises EvaluationError where training has not ended.
+    sources: those of the recipe, where they are open already. Raises EvaluationError where training has not ended, and
+    NotKept, at the end, where the run cannot be written.
     """
     run = Run(Path(folder))
     recipe = run.recipe
@@ -70,7 +71,7 @@ def evaluate_run(folder: Path, console: Console, sources: Sources | None = None)
     report["data"] = {"train": train.name, "test": test.name if test else None, "held_out": test is not None}
     report["pretext"] = run.record.get("pretext", {})
     report["other_features"] = {feature: comparisons[feature] for feature in others}
-    write_json(run.evaluation, report)
+    refused = _refused(run, report)
     if any(report["pretext"].values()):
         console.print(pretext_table(report["pretext"]))
     for feature, comparison in comparisons.items():
@@ -79,7 +80,19 @@ def evaluate_run(folder: Path, console: Console, sources: Sources | None = None)
         console.print("No test split: these figures are of the images the backbone was trained on.", style="yellow")
     with console.status("drawing the embedding"):
         _picture_embedding(run, asked, test or train, size, console)
+    if refused:
+        raise NotKept(refused, report)
     return report
+
+
+def _refused(run: Run, report: dict[str, Any]) -> str:
+    """Write `evaluation.json`; "" or, where the disk refuses it, why: what was measured is shown all the same."""
+    try:
+        with disk.writing(run.folder, EvaluationError, "the figures are shown, not kept"):
+            write_json(run.evaluation, report)
+    except EvaluationError as error:
+        return str(error)
+    return ""
 
 
 def pretext_figures(
@@ -158,14 +171,14 @@ def export_run(
     run = Run(Path(folder))
     recipe = run.recipe
     source, _ = sources or open_sources(recipe)
-    written = []
+    exports, written = destination or run.folder / "exports", []
     for format_name in formats:
         if format_name != "saved_model":
             raise ExportError(f"export.formats: '{format_name}' is unknown; known: saved_model")
-        with console.status("exporting"):
+        with console.status("exporting"), disk.writing(exports, ExportError):
             path = export_backbone(
                 run.encoder(source),
-                destination or run.folder / "exports",
+                exports,
                 name=recipe.name,
                 size=input_shape(recipe, source)[:2],
                 vocabulary=source.vocabulary,

@@ -14,7 +14,7 @@ import pytest
 
 import kzoo
 from kzoo import cli, diagnose, registry
-from kzoo.errors import TrainingError
+from kzoo.errors import NotKept, TrainingError
 
 RECIPE = """\
 name: quick
@@ -264,6 +264,15 @@ def test_an_error_nobody_foresaw_is_three_lines_and_its_traceback_only_with_debu
     assert kept.read_text().endswith("KeyError: 'surprise'\n")
     kept.unlink()
     assert "Traceback" in run("train", "r.yaml", "--debug")[2]
+
+
+def test_an_evaluation_that_cannot_be_kept_is_answered_all_the_same(run, fake_module):
+    def evaluate_run(*_: Any, **__: Any) -> None:
+        raise NotKept("here: read-only", {"knn": 0.5})
+
+    fake_module("kzoo.report", evaluate_run=evaluate_run)
+    Path("here").mkdir()
+    assert run("evaluate", "here", "--json") == (1, '{\n  "knn": 0.5\n}\n', "error: here: read-only\n")
 
 
 NOISE = "I0000 00:00 port.cc:1] on"

@@ -113,6 +113,16 @@ def test_a_failed_drawing_leaves_the_old_file(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["x.png"]
 
 
+def test_a_user_s_own_style_of_matplotlib_changes_no_picture(tmp_path):
+    """LaTeX, which is not installed everywhere, would end the drawing; black would change it."""
+    rows = [{"epoch": str(epoch), "loss": "1.5"} for epoch in range(3)]
+    figures.loss_curve(tmp_path / "plain.png", rows)
+    with matplotlib.rc_context({"text.usetex": True, "axes.facecolor": "black", "savefig.bbox": "tight"}):
+        figures.loss_curve(tmp_path / "styled.png", rows)
+        assert matplotlib.rcParams["text.usetex"]
+    assert (tmp_path / "styled.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
+
+
 def test_drawing_leaves_the_program_s_own_plots_alone(tmp_path):
     code = (
         "import sys, matplotlib; from kzoo import figures; "

@@ -1,5 +1,6 @@
 """What follows a training, where a piece of it fails."""
 
+import errno
 import io
 import json
 from types import SimpleNamespace
@@ -15,7 +16,8 @@ from kzoo.data import array_source
 from kzoo.evaluate import pretext_table
 from kzoo.files import write_json
 from kzoo.method import Method
-from kzoo.report import _drawing, pretext_figures
+from kzoo.report import _drawing, _refused, pretext_figures
+from kzoo.runs import Run
 from kzoo.testing.tiny import tiny_backbone
 
 
@@ -110,3 +112,17 @@ def test_a_figure_of_the_pretext_that_is_no_number_is_told_after_a_round_through
     rows = [line.split() for line in console.file.getvalue().splitlines()]
     assert ["loss", "2"] in rows
     assert ["psnr", "no", "number"] in rows
+
+
+def test_what_a_read_only_run_refuses_is_told_and_what_it_takes_is_not(tmp_path, monkeypatch):
+    assert _refused(Run(tmp_path), {"feature": "embedding"}) == ""
+    assert "embedding" in (tmp_path / "evaluation.json").read_text()
+
+    def read_only(*_):
+        raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / "evaluation.json"))
+
+    monkeypatch.setattr(report, "write_json", read_only)
+    assert _refused(Run(tmp_path), {}) == (
+        f"{tmp_path}: cannot be written: Read-only file system; make it accessible, or choose another place; "
+        "the figures are shown, not kept"
+    )

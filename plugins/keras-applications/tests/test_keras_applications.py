@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import urllib.error
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ from kzoo_keras_applications import plugin
 from kzoo_keras_applications.options import KerasApplicationsOptions
 from pydantic import ValidationError
 
-from kzoo.errors import RecipeError
+from kzoo.errors import KzooError, RecipeError
 from kzoo.layers import BatchNormalization
 
 SPECS = {spec.name.removeprefix("keras_applications/"): spec for spec in plugin.kzoo_backbones()}
@@ -126,3 +127,35 @@ def test_shapes_that_cannot_work_are_refused():
         build("resnet50", (None, 28, 3))
     open_sides = build("mobilenetv3_small", (None, None, 3))
     assert [open_sides(images(1, side, side, 3))["embedding"].shape for side in (32, 48)] == [(1, 576)] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("resnet50", "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"),
+        ("mobilenetv3_small", "weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5"),
+    ],
+)
+def test_weights_that_cannot_be_downloaded_say_where_the_file_must_lie(name, file, tmp_path, monkeypatch):
+    def offline(*_):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", offline)
+    monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    with pytest.raises(
+        KzooError, match=f"keras_applications/{name}: the weights could not be downloaded; put"
+    ) as caught:
+        build(name, (32, 32, 3), weights="imagenet")
+    assert f"/{file} there as {tmp_path / 'models' / file}, or set backbone.options.weights to null" in str(
+        caught.value
+    )
+
+
+def test_another_fault_while_weights_are_sought_stays_as_it_is(monkeypatch):
+    def broken(**_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("keras.applications.resnet.ResNet50", broken)
+    with pytest.raises(ZeroDivisionError):
+        build("resnet50", (32, 32, 3), weights="imagenet")

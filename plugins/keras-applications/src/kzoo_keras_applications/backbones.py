@@ -8,13 +8,20 @@ What differs from Keras: dropout is off, as it draws alike on all replicas; batc
 momentum of 0.9.
 """
 
-from collections.abc import Callable, Sequence
+import os
+import re
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import keras
 from keras import applications, layers
 
-from kzoo.errors import RecipeError
+from kzoo import disk
+from kzoo.errors import KzooError, RecipeError
 from kzoo.layers import swap_batch_normalization
+from kzoo.surroundings import keras_settings
 from kzoo_keras_applications.options import KerasApplicationsOptions
 
 InputShape = tuple[int | None, int | None, int]
@@ -45,7 +52,8 @@ def _build(
         x = layers.Concatenate(name="repeat_grey")([x, x, x])
     x = preprocess(layers.Rescaling(255.0, name="to_255")(x))
 
-    base = model(include_top=False, weights=options.weights, input_shape=(*inner, 3))
+    with _finding_weights(name):
+        base = model(include_top=False, weights=options.weights, input_shape=(*inner, 3))
     for layer in base.layers:
         if isinstance(layer, layers.Dropout):
             layer.rate = 0.0
@@ -54,6 +62,27 @@ def _build(
     outputs = keras.Model(base.inputs[0], {"map": base.output, **maps}, name="features")(x)
     outputs["embedding"] = layers.GlobalAveragePooling2D(name="embedding")(outputs["map"])
     return keras.Model(inputs, outputs, name=name)
+
+
+@contextmanager
+def _finding_weights(name: str) -> Iterator[None]:
+    """Where Keras cannot download weights, say where the file must lie. What else goes wrong stays as it is."""
+    try:
+        yield
+    except Exception as error:
+        fetching = any(frame.name in ("get_file", "urlretrieve") for frame in traceback.extract_tb(error.__traceback__))
+        if not fetching or disk.refusal(error) is not None:
+            raise
+        found = re.search(r"https?://\S+", str(error))
+        url = found[0].rstrip(":") if found else ""
+        home = keras_settings()[0].parent
+        if not os.access(home, os.W_OK):
+            home = Path("/tmp/.keras")  # as Keras does
+        what = f"put {url} there as {home / 'models' / url.rpartition('/')[2]}" if url else f"see {home / 'models'}"
+        raise KzooError(
+            f"keras_applications/{name}: the weights could not be downloaded; {what}, or set backbone.options.weights "
+            "to null"
+        ) from error
 
 
 def resnet50(input_shape: InputShape, options: KerasApplicationsOptions) -> keras.Model:
