@@ -196,13 +196,31 @@ def trained_echo() -> tuple[kzoo.Method, dict[str, Any]]:
     return method, batch
 
 
+def calls(page: Path) -> list[tuple[str, str]]:
+    """(where, words after kzoo) of every call of the command line in a page's blocks of bash."""
+    lines = (
+        (fence.where, line) for fence in fences(page) if fence.language == "bash" for line in fence.code.split("\n")
+    )
+    return [(where, call) for where, line in lines for call in re.findall(r"(?:^|&& )kzoo ([^#&]+)", line)]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_on_a_page_exists(page):
     group = typer.main.get_command(cli.app)
-    for fence in fences(page):
-        for line in fence.code.splitlines() if fence.language == "bash" else ():
-            for call in re.findall(r"(?:^|&& )kzoo ([^#&]+)", line):
-                command, *arguments = shlex.split(call)
-                known = {option for parameter in group.commands[command].params for option in parameter.opts}
-                given = {argument for argument in arguments if argument.startswith("--")}
-                assert given <= known, f"{fence.where}: kzoo {call}"
+    for where, call in calls(page):
+        command, *arguments = shlex.split(call)
+        known = {option for parameter in group.commands[command].params for option in parameter.opts}
+        given = {argument for argument in arguments if argument.startswith("--")}
+        assert given <= known, f"{where}: kzoo {call}"
+
+
+def test_commands_and_snippets_are_found_where_they_stand():
+    """The tests of pages pass where none is found: every line of bash that begins with kzoo, every fence of Python."""
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        bash = "".join(re.findall(r"^```bash\b.*?^```$", text, re.MULTILINE | re.DOTALL))
+        begun = len(re.findall(r"^kzoo ", bash, re.MULTILINE))
+        assert len(calls(page)) >= begun, page.name
+        assert len([fence for fence in fences(page) if fence.language == "python"]) == text.count("\n```python")
+    assert len(calls(ROOT / "README.md")) > 0
+    assert any(fence.language == "python" for fence in fences(ROOT / "README.md"))

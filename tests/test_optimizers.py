@@ -65,6 +65,12 @@ def test_lars_by_hand():
     np.testing.assert_allclose(seen, expected, rtol=1e-6)
 
 
+def test_lars_adapts_small_weights_and_gradients_too():
+    """Norms 0.5 and 0.1: trust = 0.001 * 0.5 / 0.1, times the rate of 2 and the gradient."""
+    seen = steps(optimizers.LARS(2.0), [[0.3, 0.4]], [[[0.06, 0.08]]])
+    np.testing.assert_allclose(seen[0], [[0.2994, 0.3992]], rtol=1e-6)
+
+
 def test_lars_does_not_adapt_biases_nor_zero_weights():
     assert steps(optimizers.LARS(0.5), [3.0], [[1.0]])[0][0] == pytest.approx(2.5)
     np.testing.assert_allclose(steps(optimizers.LARS(0.5), [[0.0]], [[[1.0]]])[0], [[-0.5]])
