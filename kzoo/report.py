@@ -16,9 +16,9 @@ from kzoo.data import Source, evaluation_batches, training_stream
 from kzoo.errors import EvaluationError, ExportError, NotKept
 from kzoo.evaluate import EvaluationSettings, Features, compare, embed_all, evaluate, pretext_table, table
 from kzoo.export import export_backbone
+from kzoo.failures import short
 from kzoo.files import write_json
 from kzoo.method import Batch, Method
-from kzoo.plugins import describe
 from kzoo.recipe import Recipe
 from kzoo.runs import Run, build_method, input_shape, open_sources, plugin_versions
 from kzoo.text import words, wrapped
@@ -140,7 +140,7 @@ def _drawing(path: Path, console: Console) -> Iterator[Path]:
     try:
         yield path
     except Exception as error:
-        console.print(f"{path}: not drawn: {describe(error)}", style="yellow", markup=False)
+        console.print(f"{path}: not drawn: {short(error)}", style="yellow", markup=False)
 
 
 def pretext_examples(
