@@ -1,6 +1,7 @@
 """Jigsaw puzzles against their paper: the permutations, the tiles, the network without context, the shortcuts."""
 
 import math
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -163,7 +164,7 @@ class TestNetwork:
         method = build()
         seen = []
         method.features_of = lambda tiles, training: tf.ones((len(tiles) // 9, 9, 16))
-        method.classifier = lambda x, training: seen.append(x.numpy()) or x
+        method.classifier = SimpleNamespace(layers=[lambda x: seen.append(x.numpy()) or x])
         for start, count, training in ((0, 50, True), (20, 30, True), (0, 50, False)):
             batch = {"tiles": tf.zeros((9 * count, 1, 1, 3)), "seed": keys(count, start)}
             method.forward(batch, training=training)
@@ -173,6 +174,18 @@ class TestNetwork:
         np.testing.assert_array_equal(part, whole[20:])  # whatever else is in the batch
         assert len(np.unique(whole, axis=0)) == 50
         np.testing.assert_array_equal(at_rest, np.ones((50, 9 * 16)))
+
+    def test_dropout_also_follows_the_hidden_layers(self):
+        """Half of the ones of fc7 are left out, others than those of fc6, and the rest doubled."""
+        method, seen = build(hidden=(64,)), []
+        ones = lambda x: tf.ones((len(x), 64))  # noqa: E731
+        method.classifier = SimpleNamespace(layers=[ones, method.classifier.get_layer("relu_0"), seen.append])
+        for training in (True, False):
+            method.forward({"tiles": tf.zeros((9 * 50, 21, 21, 3)), "seed": keys(50)}, training=training)
+        assert set(np.unique(seen[0])) == {0.0, 2.0}
+        assert np.mean(seen[0]) == pytest.approx(1.0, abs=3 / math.sqrt(50 * 64))
+        assert len(np.unique(seen[0], axis=0)) == 50
+        np.testing.assert_array_equal(seen[1], np.ones((50, 64)))
 
     def test_gradient_reaches_everything(self):
         method = build()

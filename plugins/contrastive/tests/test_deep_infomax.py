@@ -200,7 +200,19 @@ class TestMethod:
         outputs = method.forward(batch_of(method, images(3)), training=False)
         assert outputs["global_map"].shape == (3, 1, 1, 16)
         assert outputs["local_map"].shape == (3, 8, 8, 16)
-        assert method.global_scores[0].input_shape == (None, 8 * 8 * 8)
+
+    def test_global_scores_of_the_map_are_those_of_a_second_rest_of_the_encoder(self, method):
+        """As in the released code: the layers after the local map, with weights of their own, then a linear one."""
+        rest, of_code = method.global_scores
+        assert rest.input_shape == (None, 8, 8, 8)
+        layers = [type(layer).__name__ for layer in rest.layers[1:]]
+        assert layers == ["ZeroPadding2D", "Conv2D", "BatchNormalization", "ReLU", "Flatten", "Dense"]
+        assert not {id(v) for v in rest.variables} & {id(v) for v in method.backbone.variables}
+        kernel, theirs = rest.get_layer("conv_3").kernel, method.backbone.get_layer("conv_3").kernel
+        assert kernel.shape == theirs.shape
+        assert not np.array_equal(kernel, theirs)
+        code = np.random.default_rng(0).normal(size=(3, of_code.kernel.shape[0])).astype("float32")
+        np.testing.assert_allclose(of_code(code), code @ np.array(of_code.kernel), atol=1e-5)
 
     def test_loss_is_the_weighted_sum(self):
         method = build(global_weight=0.5, local_weight=2.0, prior_weight=0.25)
@@ -259,5 +271,5 @@ class TestEncoder:
 
     def test_28_px_in_grey_and_too_few(self):
         assert backbone(28, 1).output["map"].shape[1:] == (3, 3, 16)
-        with pytest.raises(OptionsError, match=r"takes images from 24 px. Received: 16x16"):
+        with pytest.raises(OptionsError, match=r"16 x 16 pixels are too small for .*, which takes 24 and up"):
             backbone(16)

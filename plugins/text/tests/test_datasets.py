@@ -119,6 +119,8 @@ def test_python_docs(docs):
         np.testing.assert_array_equal(data["next"][:-1][follows[:-1]], data["tokens"][1:][follows[:-1]])
         assert not follows[-1]
         np.testing.assert_array_equal(data["vocabulary_size"], len(source.vocabulary))
+        assert source.vocabulary[data["first_word"][0] - 1] == "<extra_id_31>"
+        np.testing.assert_array_equal(data["first_word"], data["first_word"][0])
     assert "statements" in text.words(rows(train)["tokens"][0], train.vocabulary)
 
 

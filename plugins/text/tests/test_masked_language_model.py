@@ -55,6 +55,17 @@ def test_15_percent_are_asked_for_of_which_80_masked_10_random_10_kept(passages,
     np.testing.assert_array_equal(ready["masked_tokens"][untouched], tokens[untouched])
 
 
+def test_random_words_are_words_of_the_text(passages, keys):
+    """Not what stands before the first word of the vocabulary: special tokens, T5's sentinels."""
+    raw = passages(600, 120)
+    raw["first_word"] = tf.fill([600], 105)
+    ready = pretext(raw, keys(raw))
+    rows, positions, targets = asked_for(ready)
+    shown = ready["masked_tokens"][rows, positions]
+    drawn = shown[(shown != MASK) & (shown != targets)]
+    np.testing.assert_array_equal(np.unique(drawn), np.arange(105, 200))
+
+
 def test_each_passage_is_asked_for_15_percent_of_its_own_length(passages, keys):
     raw = passages(200, 64)
     ready = pretext(raw, keys(raw))

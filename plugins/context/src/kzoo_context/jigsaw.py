@@ -50,7 +50,8 @@ class Jigsaw(Method):
     place, so that there are gaps and no two edges meet -> each tile's colour channels moved, scaled and brightened at
     random -> shuffled tiles `[9 B, t, t, C]` -> each tile evened to mean 0 and standard deviation 1, and through the
     backbone, by itself: the context-free network -> Dense(1024), ReLU, dropout per tile -> the nine side by side
-    `[B, 9216]` -> Dense(4096), ReLU -> Dense(K) -> cross-entropy. Uniform logits cost log K. Images are not mirrored.
+    `[B, 9216]` -> Dense(4096), ReLU, dropout -> Dense(K) -> cross-entropy. Uniform logits cost log K. Images are not
+    mirrored.
 
     Tile k of the shuffled puzzle is tile `permutations[label][k]` of the image. The set follows from the options
     (`permutation_set`). Downstream, whole images are evened out as tiles are.
@@ -97,8 +98,12 @@ class Jigsaw(Method):
         features = self.features_of(batch["tiles"], training)
         if training:
             features = dropout(features, batch["seed"], self.options.dropout)
-        together = tf.reshape(features, [-1, self.options.grid**2 * self.options.features])
-        return {"logits": self.classifier(together, training=training)}
+        x = tf.reshape(features, [-1, self.options.grid**2 * self.options.features])
+        for layer in self.classifier.layers:
+            x = layer(x)
+            if training and isinstance(layer, keras.layers.ReLU):
+                x = dropout(x, fold_in(batch["seed"], layer.name), self.options.dropout)
+        return {"logits": x}
 
     def loss(self, outputs: Batch, batch: Batch) -> Logs:
         logits, label = outputs["logits"], batch["permutation"]

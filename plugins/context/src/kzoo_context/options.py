@@ -84,7 +84,9 @@ class JigsawOptions(PartsOptions):
     brightness: float = Field(5 / 255, ge=0, le=1, description="most that is added to or taken from a tile")
     features: Width = Field(1024, description="width of the layer on each tile (fc6)")
     hidden: tuple[Width, ...] = Field((4096,), description="widths of the layers on all tiles (fc7)")
-    dropout: float = Field(0.5, ge=0, lt=1, description="share of each tile's features left out in training")
+    dropout: float = Field(
+        0.5, ge=0, lt=1, description="share of each tile's features, and of the hidden layers', left out in training"
+    )
 
     @model_validator(mode="after")
     def _enough_orders(self) -> Self:

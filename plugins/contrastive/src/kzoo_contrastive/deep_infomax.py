@@ -30,7 +30,8 @@ class DeepInfoMax(Method):
     into a common space; a score is the dot product there. Three terms, each with a weight (0 leaves it out):
 
     - local: an estimate of the mutual information of code and locations, averaged over the locations;
-    - global: the same with the whole map as a single location;
+    - global: the same with the whole map as a single location: it goes through a second copy of what follows it in the
+      backbone, and a linear layer, the code through a linear layer, as in the released code (the paper's flattens it);
     - prior: sigmoid(E(x)) is drawn towards the uniform distribution on [0, 1]^64 by a discriminator, which has an
       optimizer of its own and learns after the encoder, from the same codes.
 
@@ -69,10 +70,8 @@ class DeepInfoMax(Method):
                 _score_network((options.code_width,), options.units, "local_code"),
             ]
         if options.global_weight:
-            self.global_scores = [
-                _score_network((math.prod(features.shape[1:]),), options.units, "global_map"),
-                _score_network((options.code_width,), options.units, "global_code"),
-            ]
+            self.global_scores = [self._rest_of_encoder(), keras.layers.Dense(options.units, name="global_code")]
+            self.global_scores[1].build((None, options.code_width))
         if options.prior_weight:
             widths = [keras.layers.Dense(width, activation="relu", name=f"dense_{width}") for width in (1000, 200)]
             self.discriminator = keras.Sequential([*widths, keras.layers.Dense(1, name="logit")], name="discriminator")
@@ -81,6 +80,23 @@ class DeepInfoMax(Method):
     @property
     def encoder(self) -> keras.Model:
         return self.downstream
+
+    def _rest_of_encoder(self) -> keras.Model:
+        """What follows the local map in the backbone, with weights of its own, and a last layer into the scores' space.
+
+        Raises: OptionsError where the embedding does not follow from that map alone.
+        """
+        outputs = self.backbone.output
+        try:
+            rest = keras.Model(outputs[self.options.local], outputs["embedding"])
+        except ValueError:
+            raise OptionsError(
+                f"method.options.local: the embedding of backbone '{self.backbone.name}' does not follow from "
+                f"'{self.options.local}' alone, as global_weight needs it; give another map, or global_weight: 0"
+            ) from None
+        rest = keras.models.clone_model(rest)
+        scores = keras.layers.Dense(self.options.units, name="global_scores")(rest.output)
+        return keras.Model(rest.input, scores, name="global_map")
 
     def optimizer_groups(self) -> dict[str, Group]:
         if not self.options.prior_weight:
@@ -115,9 +131,8 @@ class DeepInfoMax(Method):
             outputs["local_code"] = of_code(code, training=training)
         if self.options.global_weight:
             of_map, of_code = self.global_scores
-            whole = tf.reshape(local_map, [tf.shape(local_map)[0], math.prod(local_map.shape[1:])])
-            outputs["global_map"] = of_map(whole, training=training)[:, None, None]  # one location
-            outputs["global_code"] = of_code(code, training=training)
+            outputs["global_map"] = of_map(local_map, training=training)[:, None, None]  # one location
+            outputs["global_code"] = of_code(code)
         return outputs
 
     def loss(self, outputs: Batch, batch: Batch) -> Logs:

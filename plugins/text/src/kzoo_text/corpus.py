@@ -15,7 +15,7 @@ from kzoo.data import Source, text_source
 from kzoo.errors import DataError, NoSplit
 from kzoo.text import CLS, PAD, SEP
 from kzoo_text.options import PassageOptions
-from kzoo_text.tokenizer import pieces, train_tokenizer
+from kzoo_text.tokenizer import RESERVED, pieces, train_tokenizer
 
 _FORMAT = 1  # of the cache; raised when what is written, or how it is made, changes
 _SHORTEST = 4  # what is left at the end of a document is a passage where it fills this part of one, a quarter
@@ -48,6 +48,7 @@ def corpus_source(
 
     Beside "tokens" each example has, of the same length, "next", the passage that follows in its document, all padding
     where there is none; and "other", one of another document, drawn once (of the same, where that is the only one).
+    "first_word", int32, is the number of the first entry of the vocabulary that can stand in a text.
 
     Made once: passages and `tokenizer.json` are kept in kzoo's cache, under a hash of the documents and the options.
     Raises DataError: no such split, or too little text in it for one passage.
@@ -64,7 +65,8 @@ def corpus_source(
     if not len(tokens):
         raise _too_little(name, split, options)
     padded = np.concatenate([tokens, np.full_like(tokens[:1], PAD)])  # -1 is no passage
-    more = {"next": padded[following], "other": padded[other]}
+    first_word = np.full(len(tokens), len(RESERVED), np.int32)
+    more = {"next": padded[following], "other": padded[other], "first_word": first_word}
     return text_source(name, tokens, vocabulary, labels, classes, more)
 
 

@@ -39,9 +39,9 @@ class MaskedLanguageModel(Method):
     cross-entropy, log 2 at chance, is added.
 
     Deviations: words are chosen anew each time a passage is seen, where the authors' files hold ten fixed choices of
-    each; a random word is no special token; all passages have the full length, where 10 % of the authors' are shorter;
-    for `next_sentence` A and B have half of the length each, and the passage that does not follow is drawn once for
-    each A, by the dataset.
+    each; a random word is no special token and none of T5's sentinels; all passages have the full length, where 10 % of
+    the authors' are shorter; for `next_sentence` A and B have half of the length each, and the passage that does not
+    follow is drawn once for each A, by the dataset.
     """
 
     options: MaskedLanguageModelOptions
@@ -62,7 +62,8 @@ class MaskedLanguageModel(Method):
         chosen = tf.argsort(order, axis=1) < asked
         fate = uniform(fold_in(seed, "fate"), (length,))
         vocabulary = batch["vocabulary_size"][:, None]
-        random_words = integers(fold_in(seed, "word"), (length,), len(SPECIAL), vocabulary)
+        first_word = batch["first_word"][:, None] if "first_word" in batch else len(SPECIAL)
+        random_words = integers(fold_in(seed, "word"), (length,), first_word, vocabulary)
         replaced = tf.where(fate < 0.8, MASK, tf.where(fate < 0.9, random_words, tokens))
         most = min(options.max_predictions, max(1, round(options.share * length)))
         positions = order[:, :most]
