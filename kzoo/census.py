@@ -7,6 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class Census:
     def used(self) -> int:
         return sum(map(len, self.splits.values()))
 
-    @property
+    @cached_property
     def classes(self) -> tuple[str, ...]:
         """The classes of all splits, sorted; () where there are fewer than two: then nothing is labelled."""
         names = sorted({file.label for files in self.splits.values() for file in files if file.label is not None})

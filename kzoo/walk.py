@@ -58,7 +58,7 @@ def walk(root: Path, suffixes: frozenset[str], left_out: Counter[str], broken: d
             broken[name or "."] = f"a folder that cannot be listed: {error.strerror}"
             continue
         for entry in entries:
-            inside, suffix = f"{name}/{entry.name}".lstrip("/"), Path(entry.name).suffix.lower()
+            inside, suffix = f"{name}/{entry.name}".lstrip("/"), os.path.splitext(entry.name)[1].lower()
             if entry.name.startswith("."):
                 left_out[HIDDEN] += 1
                 continue

@@ -4,13 +4,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
-from kzoo.census import census_lines, hash_share, image_census, survey
+from kzoo.census import Census, census_lines, hash_share, image_census, survey
 from kzoo.errors import DataError, NoSplit
 from kzoo.layout import split_kind
 from kzoo.options import FolderOptions
+from kzoo.walk import File
 
 
 @pytest.fixture
@@ -169,6 +171,17 @@ def test_a_file_that_is_added_moves_at_most_one_other(put, taken):
         assert {name for name in splits["test"] if name[0] == "b"} == {
             name for name in before["test"] if name[0] == "b"
         }
+
+
+def test_a_large_folder_is_split_in_time_that_grows_with_its_files(tmp_path):
+    files = tuple(
+        File(f"{number % 100}/{number}.png", 1, 1, (1, number), 0, str(number % 100)) for number in range(20_000)
+    )
+    census = Census("folder:x", tmp_path, "image", "classes", {"train": files}, {}, {}, {})
+    started = time.process_time()
+    split = census.hold_out(0.2)
+    assert [part["files"] for part in split.as_json()["splits"].values()] == [16_000, 4_000]
+    assert time.process_time() - started < 10  # a tenth of a second here; where each file looks at all, minutes
 
 
 def test_train_keeps_one_of_each_class_and_a_test_split_of_nothing_is_none(put, taken):
