@@ -37,7 +37,7 @@ class Time:
     begin: float = 0.0
 
     def share(self, epochs: float | None = None) -> Any:
-        """The share in [0, 1] that is done of `epochs` epochs from `begin` on; none: of what is left of the training."""
+        """The share in [0, 1] that is done of `epochs` epochs from `begin` on; none: of all that is left."""
         import tensorflow as tf
 
         length = self.epochs - self.begin if epochs is None else epochs
