@@ -13,8 +13,8 @@ One fact makes it fast: cropping, resizing, flipping, blurring and changing colo
 """
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -672,3 +672,14 @@ def view(
     blurring = _Blur(draw_blur(seeds, p=blur_p), blur_radius(_sides(size)[0])) if blur_p else None
     views = _render(images, boxes, flipped, size, _colour(factors, _channels(images)), blurring)
     return solarize(views, seeds, solarize_p) if solarize_p else views
+
+
+def views(
+    images: tf.Tensor, keys: tf.Tensor, size: int, settings: Sequence[Mapping[str, Any]], *, name: str = "view"
+) -> tf.Tensor:
+    """Several views of each image, of one size, as in multi-crop (Caron et al. 2020, SwAV): float32 `[n * B, h, w, C]`.
+
+    settings: of each of the n views, the keywords of `view`. The views of example i come before those of i + 1.
+    """
+    made = [view(images, fold_in(keys, f"{name}_{number}"), size, **options) for number, options in enumerate(settings)]
+    return tf.reshape(tf.stack(made, axis=1), [-1, *made[0].shape[1:]])

@@ -163,6 +163,30 @@ class MemoryBank(keras.layers.Layer):
         replicas.local(self.entries).scatter_update(tf.IndexedSlices(blended, ids))
 
 
+class Centre(keras.layers.Layer):
+    """A moving mean of vectors of width `width` over all replicas, `[width]`; DINO's centre (Caron et al. 2021, 3.1).
+
+    Starts at 0. `update`: centre <- momentum * centre + (1 - momentum) * mean of the rows.
+    """
+
+    def __init__(self, width: int, momentum: float = 0.9, name: str = "centre"):
+        super().__init__(name=name)
+        self.momentum = momentum
+        self.value = self.add_weight(name="value", shape=(width,), initializer="zeros", trainable=False)
+        self.built = True
+
+    def read(self) -> tf.Tensor:
+        """The centre, `[width]`, without gradient."""
+        return tf.stop_gradient(replicas.local(self.value).read_value())
+
+    def update(self, rows: tf.Tensor) -> None:
+        """Move towards the mean of `rows` `[b, width]` of all replicas, which hold equally many."""
+        variable = replicas.local(self.value)
+        rows = tf.cast(tf.stop_gradient(rows), variable.dtype)
+        mean = replicas.mean(tf.reduce_mean(rows, axis=0))
+        variable.assign(self.momentum * variable + (1.0 - self.momentum) * mean)
+
+
 def _unit_rows(seed: int):
     normal = keras.initializers.RandomNormal(stddev=1.0, seed=seed)
     return lambda shape, dtype=None: tf.math.l2_normalize(normal(shape, dtype=dtype), axis=-1)

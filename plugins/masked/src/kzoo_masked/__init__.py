@@ -1,0 +1,1 @@
+"""Masked-image methods for kzoo: masked autoencoders."""
