@@ -33,6 +33,7 @@ from rich.table import Table
 
 from kzoo.files import write_text
 from kzoo.launch import local_cluster
+from kzoo.layers import every_layer
 
 RESULTS = Path(__file__).parent / "results" / "scaling.json"
 WORKERS = (1, 2, 4)
@@ -69,7 +70,7 @@ def work() -> None:
     watch = _Watch(keras)
     method.fit(images, batch_size=batch, epochs=1, steps_per_epoch=STEPS, verbose=0, callbacks=[watch.callback])
     found = {"step": watch.median(), "parameters": sum(int(np.prod(v.shape)) for v in method.trainable_variables)}
-    norms = [layer for layer in method._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    norms = [layer for layer in every_layer(method) if isinstance(layer, keras.layers.BatchNormalization)]
     found["norm_layers"], found["norm_channels"] = len(norms), sum(int(layer.gamma.shape[0]) for layer in norms)
     if workers > 1:
         found["reduce"], found["empty"] = (_all_reduce(tf, strategy, size) for size in (REDUCED, 1))

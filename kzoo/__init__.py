@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kzoo.method import Method
     from kzoo.options import ImageOptions, Options
     from kzoo.registry import build_backbone, build_method, open_dataset
-    from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec
+    from kzoo.specs import BackboneSpec, DataFacts, DatasetSpec, MethodSpec
 
 __version__ = "0.1.0"
 
@@ -35,6 +35,7 @@ __all__ = [
     "BackboneSpec",
     "CheckpointError",
     "DataError",
+    "DataFacts",
     "DatasetSpec",
     "EvaluationError",
     "ExportError",
@@ -63,6 +64,7 @@ _MODULES = {
     "MethodSpec": "specs",
     "BackboneSpec": "specs",
     "DatasetSpec": "specs",
+    "DataFacts": "specs",
     "hookimpl": "hookspecs",
     "build_method": "registry",
     "build_backbone": "registry",

@@ -19,8 +19,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-from tensorflow.python.framework import op_def_registry  # the only place that says which operations have side effects
 
+from kzoo import private
 from kzoo.data import resize_and_crop, to_float
 from kzoo.errors import ExportError
 from kzoo.files import new_folder
@@ -341,7 +341,7 @@ def _called(node: NodeDef) -> Iterator[str]:
 
 
 def _only_computes(operation: str) -> bool:
-    definition = op_def_registry.get(operation)
+    definition = private.operation(operation)
     if definition is None or _REACHING_OUT.match(operation):  # an operation that stock TensorFlow lacks is refused too
         return False
     return not definition.is_stateful or operation in _STATEFUL

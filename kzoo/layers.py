@@ -16,6 +16,7 @@ import tensorflow as tf
 from kzoo import sums
 from kzoo.errors import RecipeError
 from kzoo.losses import full_precision, l2_normalize
+from kzoo.private import every_layer
 from kzoo.random import fold_in, mask
 
 _scope = threading.local()
@@ -211,7 +212,7 @@ def swap_batch_normalization(model: keras.Model, momentum: float | None = None) 
         momentum: how much of the moving averages a step keeps; none: as each layer has it. Keras' own 0.99 lags
             behind in runs of a few hundred steps, which then evaluate badly.
     """
-    for layer in model._flatten_layers():
+    for layer in every_layer(model):
         if type(layer) is keras.layers.BatchNormalization:
             layer.__class__ = BatchNormalization  # adds no state: same attributes, same weights, another `call`
             layer.synchronized = True

@@ -172,11 +172,18 @@ class Scaled(keras.optimizers.schedules.LearningRateSchedule):
         return cls(keras.optimizers.schedules.deserialize(config["schedule"]), config["factor"])
 
 
-def another(optimizer: keras.optimizers.Optimizer, factor: float) -> keras.optimizers.Optimizer:
-    """A new optimizer configured as this one, with its learning rate times a factor. In the strategy's scope."""
+def another(
+    optimizer: keras.optimizers.Optimizer, factor: float, weight_decay: float | None = None
+) -> keras.optimizers.Optimizer:
+    """A new optimizer configured as this one, with its learning rate times a factor. In the strategy's scope.
+
+    weight_decay: in place of its own, coupled or decoupled as that is.
+    """
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        return keras.optimizers.LossScaleOptimizer(another(optimizer.inner_optimizer, factor))
+        return keras.optimizers.LossScaleOptimizer(another(optimizer.inner_optimizer, factor, weight_decay))
     config = optimizer.get_config()
+    if weight_decay is not None:
+        config["l2" if config.get("l2") else "weight_decay"] = weight_decay
     rate = config["learning_rate"]
     if isinstance(rate, dict):
         rate = Scaled(keras.optimizers.schedules.deserialize(rate), factor)

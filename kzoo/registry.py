@@ -16,7 +16,7 @@ from kzoo import surroundings
 from kzoo.errors import OptionsError, PluginError
 from kzoo.options import FolderOptions, ImageOptions, Options, TFDSOptions
 from kzoo.plugins import Kind, PluginRecord, Provided, describe, load_plugins
-from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, Spec
+from kzoo.specs import BackboneSpec, DataFacts, DatasetSpec, MethodSpec, Spec
 
 if TYPE_CHECKING:
     import keras
@@ -183,10 +183,13 @@ def resolve(spec: Spec) -> Any:
         ) from error
 
 
-def build_method(name: str, /, backbone: "keras.Model", *, examples: int | None = None, **options: Any) -> "Method":
+def build_method(
+    name: str, /, backbone: "keras.Model", *, data: "DataFacts | Source | None" = None, **options: Any
+) -> "Method":
     """Build a registered method around a backbone.
 
-    examples: number of training examples, for methods that remember each.
+    data: what is known of the data to learn from, a source or its `DataFacts`, for methods that remember each example,
+        or learn from labels or words.
     options: the method's own, as `kzoo show NAME` lists them.
     Raises PluginError (no such method, or it cannot be imported) or OptionsError.
     """
@@ -199,7 +202,7 @@ def build_method(name: str, /, backbone: "keras.Model", *, examples: int | None 
         raise OptionsError(
             [f"{name}: needs images of {wanted} channel(s); the backbone takes {backbone.input_shape[-1]}"]
         )
-    return resolve(spec)(backbone, checked, examples=examples, name=spec.name.replace("/", "_"))
+    return resolve(spec)(backbone, checked, data=data, name=spec.name.replace("/", "_"))
 
 
 def image_channels(spec: MethodSpec, options: Options) -> tuple[int, ...]:

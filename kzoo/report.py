@@ -101,18 +101,18 @@ def pretext_figures(
     """How well the trained method solves its own task on held-out examples, and what its paper measures besides.
 
     Returns "held_out", the means over the test split (at most some two thousand examples) in inference mode; "chance",
-    what some of them are worth without learning; and "own", what `Method.assess` answers.
+    what some of them are worth without learning; and "own", what `Method.extra_metrics` answers.
     """
     found: dict[str, dict[str, float]] = {"held_out": {}, "chance": method.chance(), "own": {}}
     with console.status("asking the pretext about held-out examples"):
-        if test is not None and method.asks_held_out:
+        if test is not None and method.has_held_out_loss:
             size = min(run.recipe.train.batch_size, test.size)
             stream = training_stream(test, method.transform, batch_size=size, seed=run.recipe.seed)
             steps = max(1, min(test.size, _HELD_OUT) // size)
             step = tf.function(method.test_step, autograph=False)
             logs = [step(batch) for batch in stream.take(steps)]
             found["held_out"] = {key: float(np.mean([one[key] for one in logs])) for key in logs[0]}
-        found["own"] = {key: float(value) for key, value in method.assess(train, test).items()}
+        found["own"] = {key: float(value) for key, value in method.extra_metrics(train, test).items()}
     return found
 
 
@@ -127,7 +127,7 @@ def picture_training(run: Run, method: Method, train: Source, test: Source | Non
             figures.views(path, raw["image"], shown)
     with _drawing(run.figures / "answers.png", console) as path:
         raw, batch, _ = pretext_examples(method, test or train, run.recipe.seed)
-        if answered := method.answers(raw, batch):
+        if answered := method.visualise(raw, batch):
             figures.answers(path, answered)
     with _drawing(run.figures / "loss.png", console) as path, (run.logs / "metrics.csv").open(newline="") as file:
         rows = [{**row, "epoch": int(row["epoch"]) + 1} for row in csv.DictReader(file)]  # Keras counts from 0

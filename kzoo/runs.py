@@ -142,7 +142,7 @@ def build_backbone(recipe: Recipe, source: Source) -> keras.Model:
 def build_method(recipe: Recipe, source: Source) -> Method:
     """Backbone and method of a recipe, built; call it inside the strategy's scope."""
     backbone = build_backbone(recipe, source)
-    return registry.build_method(recipe.method.name, backbone, examples=source.size, **recipe.method.options)
+    return registry.build_method(recipe.method.name, backbone, data=source, **recipe.method.options)
 
 
 def versions() -> dict[str, str]:

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from kzoo.specs import DataFacts
+
 Batch = dict[str, tf.Tensor]
 
 _SHUFFLE_BYTES = 1 << 30  # records held in memory to shuffle them; a split up to this size is shuffled fully
@@ -51,6 +53,14 @@ class Source:
     length: int = 0
     digest: str = ""
     census: Mapping[str, Any] | None = None
+
+    @property
+    def facts(self) -> DataFacts:
+        """What a method is told of it."""
+        element: dict[str, tuple[tuple[int, ...], str]] = {"image": (tuple(self.image_shape), "uint8")}
+        if self.vocabulary:
+            element = {"tokens": ((self.length,), "int32")}
+        return DataFacts(examples=self.size, classes=self.classes, vocabulary=self.vocabulary, element=element)
 
     @property
     def modality(self) -> str:

@@ -97,4 +97,39 @@ class DatasetSpec:
     source: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class DataFacts:
+    """What a method is told of the data that it will learn from, when it is built.
+
+    examples: number of training examples, whose "id" is below it; none where it is not known. classes: the names that
+    labels index. vocabulary: of text, what each token number stands for. element: shape and type of each tensor of one
+    example, by name: {"image": ((32, 32, 3), "uint8")}.
+    """
+
+    examples: int | None = None
+    classes: tuple[str, ...] = ()
+    vocabulary: tuple[str, ...] = ()
+    element: Mapping[str, tuple[tuple[int, ...], str]] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain data."""
+        element = {name: [list(shape), kind] for name, (shape, kind) in self.element.items()}
+        return {
+            "examples": self.examples,
+            "classes": list(self.classes),
+            "vocabulary": list(self.vocabulary),
+            "element": element,
+        }
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "DataFacts":
+        """From what `as_json` returned."""
+        return cls(
+            examples=plain["examples"],
+            classes=tuple(plain["classes"]),
+            vocabulary=tuple(plain["vocabulary"]),
+            element={name: (tuple(shape), kind) for name, (shape, kind) in plain["element"].items()},
+        )
+
+
 Spec = MethodSpec | BackboneSpec | DatasetSpec

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python import pywrap_tfe
-from tensorflow.python.eager import backprop
+
+from kzoo import private
 
 _SAFE = 2  # inputs: a + b is b + a
 
@@ -28,17 +28,16 @@ def in_order() -> Iterator[None]:
     Both are settings of the whole process, so they are taken back at the end of the block.
     """
     before = tf.config.optimizer.get_experimental_options().get("arithmetic_optimization", True)
-    space = backprop._default_vspace  # no public name leads to how a tape adds gradients
     tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
-    pywrap_tfe.TFE_Py_RegisterVSpace(space._replace(aggregate_fn=_add_gradients))
+    private.add_gradients_with(_add_gradients)
     try:
         yield
     finally:
-        pywrap_tfe.TFE_Py_RegisterVSpace(space)
+        private.add_gradients_with(None)
         tf.config.optimizer.set_experimental_options({"arithmetic_optimization": before})
 
 
 def _add_gradients(gradients: list[Any]) -> Any:
     if len(gradients) > _SAFE and all(isinstance(gradient, tf.Tensor) for gradient in gradients):
         return total(gradients)
-    return backprop._aggregate_grads(gradients)
+    return private.sum_of_gradients(gradients)

@@ -14,9 +14,10 @@ from kzoo.callbacks import Pace, ProgressBar, SaveCheckpoints
 from kzoo.checkpoint import Checkpoint
 from kzoo.console import marked
 from kzoo.data import Source
+from kzoo.epochs import EpochMeans
 from kzoo.errors import CheckpointError
 from kzoo.guards import alone, together, writing
-from kzoo.method import EpochMeans, Method
+from kzoo.method import Method
 from kzoo.plugins import load_plugins
 from kzoo.recipe import Recipe
 from kzoo.report import evaluate_run, export_run, picture_training, pretext_figures

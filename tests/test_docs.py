@@ -168,10 +168,12 @@ def test_the_guide_works_at_every_step_and_brings_what_it_says(workbench, tmp_pa
                 method, batch = trained_echo()
                 assert type(method).__module__ == "kzoo_echo.echo"
     assert steps == 3
-    pictures = method.answers({}, batch)
+    pictures = method.visualise({}, batch)
     assert {name: picture.shape for name, picture in pictures.items()} == dict.fromkeys(pictures, (16, 8, 8, 1))
     splits = [kzoo.open_dataset("small_digits", split=split) for split in ("train", "test")]
-    assert 0.5 < method.assess(*splits)["nearest_neighbour"] <= 1  # even untrained convolutions tell digits apart
+    assert (
+        0.5 < method.extra_metrics(*splits)["nearest_neighbour"] <= 1
+    )  # even untrained convolutions tell digits apart
     assert method.chance()["loss"] == pytest.approx(np.log(65))
     checked = recipe.load(tmp_path / "kzoo-echo/recipes/echo.yaml")
     [callbacks, broken] = load_plugins().callbacks(checked, tmp_path)

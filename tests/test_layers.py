@@ -16,6 +16,7 @@ from kzoo.layers import (
     SelfAttention,
     TransformerBlock,
     dropout_keys,
+    every_layer,
     gelu,
     mlp_head,
     split_batch_statistics,
@@ -300,7 +301,7 @@ class TestSwapBatchNormalization:
 
     def test_same_weights_and_outputs_with_our_layers(self):
         model, swapped = self.model(), swap_batch_normalization(self.model())
-        layers = [layer for layer in swapped._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+        layers = [layer for layer in every_layer(swapped) if isinstance(layer, keras.layers.BatchNormalization)]
         assert [type(layer) for layer in layers] == [BatchNormalization] * 3
         assert all(layer.synchronized for layer in layers)
         assert {layer.epsilon for layer in layers} == {1e-3}  # the model's own setting, not our default
@@ -315,7 +316,7 @@ class TestSwapBatchNormalization:
     def test_momentum_is_kept_or_set(self):
         for momentum, expected in ((None, 0.99), (0.9, 0.9)):
             model = swap_batch_normalization(self.model(), momentum)
-            norms = [layer for layer in model._flatten_layers() if isinstance(layer, BatchNormalization)]
+            norms = [layer for layer in every_layer(model) if isinstance(layer, BatchNormalization)]
             assert [layer.momentum for layer in norms] == [expected] * 3
 
     def test_a_functional_model_remembers_it(self, tmp_path):

@@ -12,6 +12,7 @@ from kzoo.data import array_source
 from kzoo.errors import DataError, OptionsError, StrategyError, TrainingError
 from kzoo.method import Group, Method
 from kzoo.random import fold_in
+from kzoo.schedules import Linear
 
 
 class MeanOptions(kzoo.Options):
@@ -234,13 +235,13 @@ class Two(Mean):
 
     def optimizer_groups(self):
         return {
-            "head": Group(self.head.trainable_variables, rate=10.0),
+            "head": Group(self.head.trainable_variables, lr_scale=10.0),
             "backbone": Group(self.backbone.trainable_variables),
         }
 
     def train_step(self, batch):
-        logs = self.minimise(batch, group="head")
-        return {**logs, "backbone_loss": self.minimise(batch, group="backbone")["loss"]}
+        logs = self.minimise(batch, groups="head")
+        return {**logs, "backbone_loss": self.minimise(batch, groups="backbone")["loss"]}
 
 
 def test_each_group_of_variables_has_an_optimizer_of_its_own():
@@ -265,6 +266,83 @@ def test_each_group_of_variables_has_an_optimizer_of_its_own():
         np.testing.assert_allclose(variable.numpy(), expected, atol=1e-6)
     assert max(np.abs(v.numpy() - b).max() for v, b in zip(body, before, strict=True)) > 0
     assert float(logs["backbone_loss"]) < float(logs["loss"])  # the head had moved by then
+
+
+class Joint(Mean):
+    """One gradient for two groups: the head learns at a tenth of the rate, the backbone from epoch 1 on."""
+
+    def optimizer_groups(self):
+        return {
+            "head": Group(self.head.trainable_variables, lr_scale=0.1),
+            "backbone": Group(self.backbone.trainable_variables, frozen_until_epoch=1),
+        }
+
+
+@pytest.mark.parametrize("optimizer", [keras.optimizers.SGD(0.1), optimizers.Adam(0.1, l2=0.01)])
+def test_one_gradient_moves_several_groups_each_at_its_own_rate_and_time(optimizer):
+    model = method(Joint)
+    model.compile(optimizer, steps_per_epoch=2)
+    batch = batch_of(model)
+    head, body = model.head.trainable_variables, model.backbone.trainable_variables
+    began = [np.array(variable) for variable in (*head, *body)]
+    with tf.GradientTape() as tape:
+        loss = model.loss(model.forward(batch, training=True), batch)
+    gradients = tape.gradient(loss, head)
+    model.train_step(batch)
+    if type(optimizer) is keras.optimizers.SGD:
+        for variable, before, gradient in zip(head, began, gradients, strict=False):
+            np.testing.assert_allclose(variable, before - 0.01 * gradient.numpy(), atol=1e-6)
+    for _ in range(2):  # the second step of epoch 0, and the first of epoch 1
+        for variable, before in zip(body, began[2:], strict=True):
+            np.testing.assert_array_equal(variable, before)
+        model.train_step(batch)
+    moved = [np.abs(np.array(v) - b).max() for v, b in zip(body, began[2:], strict=True)]
+    assert min(moved) > 0
+
+
+def test_a_group_may_have_a_weight_decay_of_its_own():
+    """Gradient 0, rate 0.1, decay 0.5 for the head and none for the backbone: 1 becomes 0.95, and 1 stays."""
+
+    class Decaying(Mean):
+        def optimizer_groups(self):
+            return {
+                "head": Group(self.head.trainable_variables),
+                "backbone": Group(self.backbone.trainable_variables, weight_decay=0.0),
+            }
+
+        def loss(self, outputs, batch):
+            return 0.0 * tf.reduce_sum(outputs["mean"])
+
+    model = method(Decaying)
+    for variable in model.trainable_variables:
+        variable.assign(tf.ones(variable.shape))
+    model.compile(optimizers.SGD(0.1, l2=0.5))
+    model.train_step(batch_of(model))
+    np.testing.assert_allclose(model.head.kernel, 0.95, rtol=1e-6)
+    np.testing.assert_array_equal(model.backbone.layers[-1].kernel, 1.0)
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_minimise_gives_back_the_outputs_of_the_whole_batch(accumulate):
+    model = method()
+    model.compile(keras.optimizers.SGD(0.0), accumulate=accumulate)
+    batch = batch_of(model)
+    logs = model.minimise(batch)
+    np.testing.assert_allclose(logs.outputs["mean"], model.forward(batch, training=True)["mean"], rtol=1e-6)
+    assert set(logs) == {"loss"}
+
+
+def test_time_is_counted_in_epochs_and_schedules_follow_it():
+    model = method()
+    model.compile(keras.optimizers.SGD(0.01), total_steps=8, steps_per_epoch=4)
+    batch, seen = batch_of(model), []
+    for _ in range(6):
+        falls, rises = Linear(start=1.0, end=0.0), Linear(start=0.0, end=1.0, epochs=1.0)
+        seen.append([float(model.epoch()), float(model.value(falls)), float(model.value(rises)), float(model.value(3))])
+        model.train_step(batch)
+    steps = np.arange(6)
+    expected = np.stack([steps / 4, 1 - steps / 8, np.minimum(1, steps / 4), np.full(6, 3)], axis=1)
+    np.testing.assert_allclose(seen, expected, atol=1e-6)
 
 
 def test_progress_goes_from_nothing_to_all():
@@ -323,7 +401,7 @@ def test_epochs_begin_once_each():
 
 
 def test_a_memory_of_each_example_needs_their_number():
-    with pytest.raises(OptionsError, match=r"^mean: remembers every example; give their number, examples=n"):
-        method().need_examples()
-    model = Mean(backbone(), examples=7)
-    assert model.need_examples() == Mean.from_config(model.get_config()).need_examples() == 7
+    with pytest.raises(OptionsError, match=r"^mean: remembers every example; tell their number on building it"):
+        method().require_examples()
+    model = Mean(backbone(), data=kzoo.DataFacts(examples=7))
+    assert model.require_examples() == Mean.from_config(model.get_config()).require_examples() == 7

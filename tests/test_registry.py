@@ -173,9 +173,9 @@ def test_a_module_that_exits_while_it_is_resolved_does_not_end_the_process(fake,
 
 def test_build_method_checks_the_options_and_calls_the_class(fake, install, code):
     install(fake("mine", methods=[method("good", "plugin_code:Outer.Method")]))
-    built = build_method("good", backbone="a backbone", examples=7, temperature=0.2, widths=[4, 2])
+    built = build_method("good", backbone="a backbone", data="facts", temperature=0.2, widths=[4, 2])
     called, (backbone, options), more = built
-    assert (called, backbone, more) == ("method", "a backbone", {"examples": 7, "name": "good"})
+    assert (called, backbone, more) == ("method", "a backbone", {"data": "facts", "name": "good"})
     assert options == Temperature(temperature=0.2, widths=(4, 2))
 
 

@@ -26,10 +26,10 @@ from kzoo import checkpoint, replicas, train
 from kzoo.callbacks import SaveCheckpoints
 from kzoo.data import array_source
 from kzoo.devices import make_strategy
+from kzoo.epochs import EpochMeans
 from kzoo.errors import CheckpointError, Interrupted, TrainingError
 from kzoo.files import locked
 from kzoo.guards import writing
-from kzoo.method import EpochMeans
 from kzoo.random import fold_in, uniform
 from kzoo.recipe import load
 from kzoo.registry import find_method, resolve

@@ -65,7 +65,8 @@ def _text(length: int, words: int) -> Source:
     runs = (rng.integers(0, known, (2, COUNT, 1)) + np.arange(length)) % known + len(SPECIAL)
     runs[..., -2:] = np.where(rng.uniform(size=(2, COUNT, 1)) < 0.5, PAD, runs[..., -2:])
     tokens, following = runs.astype("int32")
-    vocabulary = (*SPECIAL, *(f"word{number}" for number in range(known)))
+    sentinels = [f"<extra_id_{number}>" for number in range(8)]  # T5's, which some methods look for after the special
+    vocabulary = (*SPECIAL, *sentinels, *(f"word{number}" for number in range(len(sentinels), known)))
     return text_source("examples", tokens, vocabulary, _labels(), CLASSES, {"next": following})
 
 

@@ -13,6 +13,7 @@ from kzoo import registry, state
 from kzoo.errors import ConformanceError, ExportError, TrainingError
 from kzoo.evaluate import collapsed, effective_rank, embedding_std
 from kzoo.export import export_backbone
+from kzoo.layers import every_layer
 from kzoo.method import Batch, Method
 from kzoo.random import example_seeds
 from kzoo.testing import examples
@@ -132,7 +133,7 @@ def check_gradients(subject: MethodSubject) -> None:
                 "add it to optimizer_groups, or set its `trainable` to False",
             )
     memories = (state.EMATeacher, state.Queue, state.MemoryBank)
-    for layer in method._flatten_layers():
+    for layer in every_layer(method):
         if isinstance(layer, memories) and (touched := [v for v in layer.variables if id(v) in steps.applied]):
             raise subject.fault(
                 f"an optimizer updates {touched[0].path} of {type(layer).__name__} '{layer.name}'",
@@ -313,7 +314,7 @@ def check_reload(subject: MethodSubject) -> None:
         named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         if named and name not in method.get_config():
             raise subject.fault(f"get_config lacks '{name}', which __init__ takes", "make it an option")
-    if found["options"] != method.options or found["examples"] != method.examples:
+    if found["options"] != method.options or found["data"] != method.data:
         raise subject.fault(
             f"reloaded, its options are {found['options']!r} and not {method.options!r}",
             "keep what Method.get_config holds",

@@ -11,7 +11,7 @@ from kzoo import registry
 from kzoo.data import Source
 from kzoo.method import Method
 from kzoo.specs import BackboneSpec, MethodSpec
-from kzoo.testing.examples import COUNT, Examples, of_modality, raw_batch
+from kzoo.testing.examples import Examples, of_modality, raw_batch
 
 BATCH = 16
 
@@ -64,7 +64,7 @@ class MethodSetup:
         else:
             spec = registry.find_backbone(self.backbone)
             backbone = registry.build_backbone(self.backbone, shape, **spec.check_options)
-        return registry.resolve(self.spec)(backbone, options, examples=COUNT)
+        return registry.resolve(self.spec)(backbone, options, data=self.source())
 
     def optimizer(self) -> keras.optimizers.Optimizer:
         """What trains the method, as quick as its record allows."""

@@ -17,7 +17,7 @@ import tensorflow as tf
 from kzoo import checkpoint, registry
 from kzoo.data import Source
 from kzoo.errors import ConformanceError, TrainingError
-from kzoo.layers import dropout_keys
+from kzoo.layers import dropout_keys, every_layer
 from kzoo.method import Batch, Logs, Method
 from kzoo.specs import BackboneSpec, MethodSpec
 from kzoo.testing.fresh import FreshFailure, FreshProcess, prepare
@@ -319,7 +319,7 @@ def settle(model: keras.Model, inputs: np.ndarray) -> None:
     With those it starts from, activations grow with every block of a deep network, and rounding errors with them. With
     those of a few inputs alone, what hardly differs among these would blow up all others.
     """
-    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    norms = [layer for layer in every_layer(model) if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.1

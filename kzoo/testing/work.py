@@ -63,13 +63,13 @@ def run_reference(
 
 
 def _reload_method(setup: MethodSetup, inputs: np.ndarray, folder: Path) -> dict[str, Any]:
-    """The saved method's "answer" to the inputs, its "options", "examples" and "weights"."""
+    """The saved method's "answer" to the inputs, its "options", "data" and "weights"."""
     setup.import_unlisted()
     method = keras.saving.load_model(folder / "model.keras")
     return {
         "answer": np.asarray(method(inputs)),
         "options": method.options,
-        "examples": method.examples,
+        "data": method.data,
         "weights": [np.asarray(weight) for weight in method.variables],
     }
 

@@ -285,11 +285,11 @@ class OwnQueue(Good):
 class Forgetful(Good):
     """Takes a parameter that its configuration lacks, and counts its steps where no checkpoint looks."""
 
-    def __init__(self, backbone, options=None, *, examples=None, name=None, bonus=0.0, **values):
+    def __init__(self, backbone, options=None, *, data=None, name=None, bonus=0.0, **values):
         self.bonus = bonus
         counter = tf.Variable(0.0, dtype=tf.float64)
         self.counter = lambda: counter
-        super().__init__(backbone, options, examples=examples, name=name, **values)
+        super().__init__(backbone, options, data=data, name=name, **values)
 
     def loss(self, outputs, batch):
         loss = super().loss(outputs, batch)

@@ -26,7 +26,7 @@ STILL = {"translation": 0.0, "scale": (1.0, 1.0), "rotation": 0.0, "contrast": (
 def build(channels=3, examples=16, **options):
     keras.utils.set_random_seed(0)
     backbone = kzoo.build_backbone("small_resnet", input_shape=(None, None, channels), width=8)
-    return kzoo.build_method("exemplar", backbone, examples=examples, **options)
+    return kzoo.build_method("exemplar", backbone, data=kzoo.DataFacts(examples=examples), **options)
 
 
 def keys(count, start=0):
@@ -193,7 +193,7 @@ class TestClasses:
 
     def test_answers_show_the_nearest_seed(self):
         method = build(patch=16, **STILL)
-        answers = method.answers({}, batch_of(method, soft(4, 24)))
+        answers = method.visualise({}, batch_of(method, soft(4, 24)))
         np.testing.assert_array_equal(answers["nearest seed"], answers["seed"])  # a still transform is its seed
         assert answers["answer"] == ["found"] * 4
 

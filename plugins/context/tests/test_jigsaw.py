@@ -228,7 +228,7 @@ class TestNetwork:
         logits = tf.one_hot(batch["permutation"], 8).numpy()
         logits[3] = np.roll(logits[3], 1)  # the last is wrong
         method.forward = lambda batch, training: {"logits": logits}
-        answers = method.answers({}, batch)
+        answers = method.visualise({}, batch)
         np.testing.assert_array_equal(answers["true"], images / np.float32(255))
         np.testing.assert_array_equal(answers["solved"][:3], answers["true"][:3])
         assert not np.array_equal(answers["solved"][3], answers["true"][3])

@@ -219,7 +219,7 @@ class TestNetwork:
         true = batch["position"].numpy()[::2]
         said = np.where(np.arange(4) == 3, (true + 1) % 8, true)
         method.forward = lambda batch, training: {"logits": tf.one_hot(said, 8)}
-        answers = method.answers({}, batch)
+        answers = method.visualise({}, batch)
         np.testing.assert_array_equal(answers["answered"][:3], answers["true"][:3])
         assert not np.array_equal(answers["answered"][3], answers["true"][3])
         assert "\nnot " in answers["answer"][3]

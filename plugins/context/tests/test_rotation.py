@@ -89,7 +89,7 @@ def test_answers_turn_back_by_what_was_said():
     true = [1, 2, 3, 0]
     said = [1, 2, 3, 2]  # the last is wrong
     method.forward = lambda batch, training: {"logits": tf.one_hot(said, 4)}
-    answers = method.answers({}, batch)
+    answers = method.visualise({}, batch)
     for i in range(4):
         image = images[i] / np.float32(255)
         np.testing.assert_array_equal(answers["turned"][i], np.rot90(image, true[i]))

@@ -262,7 +262,7 @@ class TestTraining:
 
     def test_answers_rank_an_image_among_those_shown(self, method):
         pictures = images(3)
-        shown = method.answers({"image": pictures}, batch_of(method, pictures))
+        shown = method.visualise({"image": pictures}, batch_of(method, pictures))
         assert shown["where view 0 is found"].shape == (3, 7, 7, 1)
         assert 0 <= shown["where view 0 is found"].min() <= shown["where view 0 is found"].max() <= 1
         assert set(shown["its rank"]) <= {f"{place} of 3" for place in (1, 2, 3)}

@@ -31,7 +31,9 @@ def _grating(period):
 def build(channels=3, **options):
     keras.utils.set_random_seed(0)
     settings = {"projector": (16,), "noise": 12, **options}
-    method = kzoo.build_method("cmc", tiny_backbone((16, 16, channels)), examples=EXAMPLES, **settings)
+    method = kzoo.build_method(
+        "cmc", tiny_backbone((16, 16, channels)), data=kzoo.DataFacts(examples=EXAMPLES), **settings
+    )
     method.compile(keras.optimizers.SGD(0.05))
     return method
 

@@ -217,7 +217,7 @@ class TestTraining:
         assert float(method.loss(outputs, batch)["loss"]) >= chance
 
     def test_answers_show_context_target_and_pick(self, method, batch):
-        shown = method.answers({"image": images()}, batch)
+        shown = method.visualise({"image": images()}, batch)
         assert {name: value.shape for name, value in shown.items()} == {
             "context": (4, 32, 32, 3),
             "what follows": (4, 8, 8, 3),

@@ -11,6 +11,7 @@ from kzoo_contrastive.options import PatchOptions
 from kzoo_contrastive.patch_augment import PRIMITIVES, augment_patches
 
 import kzoo
+from kzoo.layers import every_layer
 
 SMALL = {"grid": 4, "steps": 2, "skip": 1, "context_layers": 1, "context_width": 8, "target_width": 6}
 STILL = {"flip": 0.0, "primitives": 0, "warp_p": 0.0, "jitter_p": 0.0, "greyscale_p": 0.0, "drop_p": 0.0}
@@ -51,7 +52,7 @@ def method():
 
 class TestPrediction:
     def test_no_batch_normalisation_anywhere(self, method):
-        kinds = {type(layer).__name__ for layer in method._flatten_layers()}
+        kinds = {type(layer).__name__ for layer in every_layer(method)}
         assert "BatchNormalization" not in kinds
         assert "GroupNormalization" in kinds
 

@@ -146,7 +146,7 @@ class TestPrior:
         method.compile(keras.optimizers.SGD(0.1))
         seen = {"code": tf.ones((4, 8)), "seed": tf.range(4, dtype=tf.int64)}
         before = [np.array(v) for v in method.variables]
-        method.minimise(seen, loss=method.discriminator_loss, group="discriminator")
+        method.minimise(seen, loss=method.discriminator_loss, groups="discriminator")
         moved = {id(v) for v, old in zip(method.variables, before, strict=True) if not np.array_equal(v, old)}
         assert moved - {id(v) for v in method.optimizers["discriminator"].variables} == identities[1]
 
@@ -253,7 +253,7 @@ class TestMethod:
 
     def test_answers_show_where_a_code_finds_itself(self, method):
         pictures = images(3)
-        shown = method.answers({"image": pictures}, batch_of(method, pictures))
+        shown = method.visualise({"image": pictures}, batch_of(method, pictures))
         assert shown["score by location"].shape == (3, 8, 8, 1)
         assert shown["score by location"].max() == 1.0
         assert set(shown["its rank"]) <= {f"{place} of 3" for place in (1, 2, 3)}

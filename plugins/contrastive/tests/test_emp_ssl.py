@@ -144,7 +144,7 @@ class TestBag:
         monkeypatch.setattr("kzoo.evaluate.knn", lambda train, test: given.append((train, test)) or 0.5)
         monkeypatch.setattr("kzoo.evaluate.linear_probe", lambda train, test: {"test_accuracy": 0.25})
         source = array_source("some", images(), np.arange(8) % 2, ["a", "b"])
-        assert method.assess(source, source) == {
+        assert method.extra_metrics(source, source) == {
             "bag_of_patches_knn_accuracy": 0.5,
             "bag_of_patches_linear_accuracy": 0.25,
         }
@@ -156,11 +156,11 @@ class TestBag:
 
         # an image of one colour has equal patches, whose mean is any of them
         flat = np.tile(np.arange(0, 240, 30, dtype="uint8")[:, None, None, None], (1, 16, 16, 3))
-        method.assess(array_source("flat", flat, np.arange(8) % 2, ["a", "b"]), source)
+        method.extra_metrics(array_source("flat", flat, np.arange(8) % 2, ["a", "b"]), source)
         x = method.backbone(flat / np.float32(255), training=False)["embedding"]
         for layer in method.projector.layers[:3]:
             x = layer(x)
         np.testing.assert_allclose(given[1][0].features, x, atol=1e-5)
 
     def test_nothing_is_said_without_a_test_split(self, method):
-        assert method.assess(array_source("some", images()), None) == {}
+        assert method.extra_metrics(array_source("some", images()), None) == {}

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from kzoo_contrastive.nce import NoiseContrast, draw_with_noise
+from kzoo_contrastive.inst_disc import MEAN
+from kzoo_contrastive.nce import NoiseContrast, dot_products, draw_with_noise, mean_exponential
 
 import kzoo
 from kzoo.data import array_source
@@ -25,7 +26,9 @@ def images(count=EXAMPLES, seed=0):
 def build(**options):
     keras.utils.set_random_seed(0)
     settings = {"projector": (16,), "noise": 12, **options}
-    method = kzoo.build_method("inst_disc", tiny_backbone((16, 16, 3)), examples=EXAMPLES, **settings)
+    method = kzoo.build_method(
+        "inst_disc", tiny_backbone((16, 16, 3)), data=kzoo.DataFacts(examples=EXAMPLES), **settings
+    )
     method.compile(keras.optimizers.SGD(0.05))
     return method
 
@@ -61,17 +64,31 @@ class TestNoiseContrast:
         contrast = NoiseContrast(3)
         contrast.loss(tf.ones([2, 4]))
         assert float(contrast.constant) == 0  # a loss alone keeps nothing
-        contrast.loss(tf.ones([2, 4]), keep=tf.constant(False))
+        contrast.keep(tf.constant(0.0))
         assert float(contrast.constant) == 0
         for later in (1.0, 2.0):
-            contrast.loss(tf.fill([2, 4], later), keep=True)
+            contrast.keep(mean_exponential(tf.fill([2, 4], later)))
             assert float(contrast.constant) == pytest.approx(math.e, rel=1e-6)
+
+    @pytest.mark.parametrize("accumulate", [1, 4])
+    def test_constant_is_that_of_the_whole_batch_in_parts_too(self, accumulate):
+        method = build()
+        method.compile(keras.optimizers.SGD(0.0), accumulate=accumulate)
+        batch = batch_of(method)
+        feature = method.forward(batch, training=False)["feature"]
+        drawn = draw_with_noise(batch["id"], batch["seed"], method.options.noise, EXAMPLES)
+        scores = dot_products(feature, method.bank.read(drawn)) / method.options.temperature
+        method.backbone.trainable = False  # no batch statistics: parts and whole see the same features
+        method.train_step(batch)
+        assert float(method.noise_contrast.constant) == pytest.approx(float(tf.reduce_mean(tf.exp(scores))), rel=1e-4)
 
     def test_constant_of_a_fresh_bank_is_near_2_2(self):
         """Unit features in 128 dimensions at temperature 0.07: E[exp(f . v / 0.07)] = 2.21."""
-        method = kzoo.build_method("inst_disc", tiny_backbone((16, 16, 3)), examples=4000, noise=2000)
+        method = kzoo.build_method(
+            "inst_disc", tiny_backbone((16, 16, 3)), data=kzoo.DataFacts(examples=4000), noise=2000
+        )
         batch = {"id": tf.range(64, dtype=tf.int64), "seed": tf.range(64, dtype=tf.int64)}
-        method.discriminate(tf.constant(unit(64, 128)), batch, training=True)
+        method.noise_contrast.keep(method.loss({"feature": tf.constant(unit(64, 128))}, batch)[MEAN])
         assert float(method.noise_contrast.constant) == pytest.approx(2.21, abs=0.1)
 
     def test_noise_is_drawn_from_all_examples_whatever_the_batch(self):
@@ -164,7 +181,7 @@ class TestVariants:
         assert options.view.jitter == (0.4, 0.4, 0.4, 0.4)
 
     def test_needs_the_number_of_examples(self):
-        with pytest.raises(OptionsError, match="examples=n"):
+        with pytest.raises(OptionsError, match="remembers every example"):
             kzoo.build_method("inst_disc", tiny_backbone((16, 16, 3)), projector=(16,), noise=4)
 
     def test_learns_its_classes(self):
@@ -188,14 +205,14 @@ class TestBankNeighbours:
         return array_source("some", images(), np.arange(EXAMPLES), [str(i) for i in range(EXAMPLES)])
 
     def test_an_image_is_its_own_nearest_entry(self, method, source):
-        assert method.assess(source, source) == {"bank_knn_accuracy": 1.0}
+        assert method.extra_metrics(source, source) == {"bank_knn_accuracy": 1.0}
 
     def test_entries_of_other_images_do_not_help(self, method, source):
         kept = np.array(method.bank.entries)
         method.bank.entries.assign(np.roll(kept, 1, axis=0))
-        assert method.assess(source, source)["bank_knn_accuracy"] == 0.0
+        assert method.extra_metrics(source, source)["bank_knn_accuracy"] == 0.0
         method.bank.entries.assign(kept)
 
     def test_nothing_is_said_without_a_test_split_or_labels(self, method, source):
-        assert method.assess(source, None) == {}
-        assert method.assess(array_source("unlabelled", images()), source) == {}
+        assert method.extra_metrics(source, None) == {}
+        assert method.extra_metrics(array_source("unlabelled", images()), source) == {}

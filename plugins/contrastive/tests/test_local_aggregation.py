@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from kzoo_contrastive.inst_disc import MEAN
 from kzoo_contrastive.nce import dot_products, draw_with_noise
 
 import kzoo
@@ -29,7 +30,9 @@ def unit(rows, seed=0):
 def build(**options):
     keras.utils.set_random_seed(0)
     settings = {"projector": (WIDTH,), "noise": 12, "background": 6, "clusters": 4, "clusterings": 3, **options}
-    method = kzoo.build_method("local_aggregation", tiny_backbone((16, 16, 3)), examples=EXAMPLES, **settings)
+    method = kzoo.build_method(
+        "local_aggregation", tiny_backbone((16, 16, 3)), data=kzoo.DataFacts(examples=EXAMPLES), **settings
+    )
     method.compile(keras.optimizers.SGD(0.05))
     return method
 
@@ -58,7 +61,7 @@ IDS = tf.range(BATCH, dtype=tf.int64)
 
 def aggregated(method, feature):
     method.aggregating.assign(1)
-    return method.discriminate(feature, {"id": IDS, "seed": IDS})
+    return method.loss({"feature": tf.constant(feature)}, {"id": IDS, "seed": IDS})
 
 
 def cost(method, feature, clusters):
@@ -151,7 +154,7 @@ class TestPhases:
         method.begin_epoch(0)
         method.begin_epoch(1)
         np.testing.assert_array_equal(np.array(method.clusters)[:, 0], np.arange(EXAMPLES))
-        warm = method.discriminate(feature, batch)
+        warm = method.loss({"feature": feature}, batch)
         ids = draw_with_noise(batch["id"], batch["seed"], 12, EXAMPLES)
         expected = method.noise_contrast.loss(dot_products(feature, method.bank.read(ids)) / 0.07)
         assert float(warm["loss"]) == pytest.approx(float(expected), rel=1e-5)
@@ -159,11 +162,11 @@ class TestPhases:
 
         method.begin_epoch(2)
         np.testing.assert_array_equal(method.clusters, method.cluster(np.array(method.bank.entries), 2))
-        logs = method.discriminate(feature, batch, training=True)
+        logs = method.loss({"feature": feature}, batch)
         assert float(logs["loss"]) == pytest.approx(
             by_hand(method, feature.numpy(), np.array(method.clusters)), rel=1e-4
         )
-        assert float(method.noise_contrast.constant) == 0  # is of no use any more
+        assert float(logs[MEAN]) == 0  # a constant is of no use any more
 
     def test_an_empty_bank_is_not_clustered(self):
         method = build(warmup_epochs=0)

@@ -10,6 +10,7 @@ import tensorflow as tf
 import kzoo
 from kzoo.errors import OptionsError
 from kzoo.layers import BatchNormalization
+from kzoo.schedules import Cosine
 from kzoo.testing.tiny import tiny_backbone
 
 BATCH = 8
@@ -88,15 +89,15 @@ class TestStep:
         found = []
         for step in (0, 25, 50, 100):
             method.optimizer.iterations.assign(step)
-            found.append(float(method.momentum()))
+            found.append(float(method.value(method.options.momentum)))
         quarter = 1 - 0.01 * (math.cos(math.pi / 4) + 1) / 2
         assert found == pytest.approx([0.99, quarter, 0.995, 1.0], abs=1e-6)
         method.optimizer.iterations.assign(0)
 
     def test_momentum_stays_where_the_end_is_not_known(self):
         method = build()
-        method.total_steps = None
-        assert float(method.momentum()) == pytest.approx(0.99)
+        method.compile(keras.optimizers.SGD(0.1))
+        assert float(method.value(method.options.momentum)) == pytest.approx(0.99)
 
 
 class TestHeads:
@@ -125,7 +126,7 @@ class TestHeads:
     def test_defaults_are_the_papers(self, method):
         options = type(method.options)()
         assert (options.projector, options.predictor) == ((4096, 256), (4096, 256))
-        assert (options.temperature, options.momentum) == (1.0, 0.99)
+        assert (options.temperature, options.momentum) == (1.0, Cosine(start=0.99, end=1.0))
         assert (options.view_0.blur_p, options.view_1.blur_p) == (1.0, 0.1)
         assert (options.view_0.solarize_p, options.view_1.solarize_p) == (0.0, 0.2)
 
@@ -155,7 +156,7 @@ class TestPatchProjection:
 
 
 def test_shows_which_key_each_query_finds(method):
-    shown = method.answers({}, batch_of(method))
+    shown = method.visualise({}, batch_of(method))
     assert list(shown) == ["query", "key", "key chosen", ""]
     outputs, keys = method.forward(batch_of(method), training=False), method.keys(batch_of(method), training=False)
     chosen = np.argmax(outputs["query_0"].numpy() @ keys["key_1"].numpy().T, axis=1)

@@ -151,7 +151,7 @@ class TestSimCLR:
     def test_shows_which_view_each_view_finds(self):
         method = build("simclr")
         batch = batch_of(method, 6)
-        shown = method.answers({}, {**batch, "view_1": tf.reverse(batch["view_0"], [0])})
+        shown = method.visualise({}, {**batch, "view_1": tf.reverse(batch["view_0"], [0])})
         chosen = shown["view 1 chosen"]  # the partner of each is the view of another, and that is what it finds
         np.testing.assert_array_equal(chosen, batch["view_0"])
         assert shown[""] == ["wrong"] * 6

@@ -57,7 +57,7 @@ def test_a_linear_autoencoder_reaches_the_pca_floor():
     method.fit(pictures, batch_size=256, epochs=1, steps_per_epoch=800, verbose=0)
     loss = method.test_step(batch_of(method, pictures))["loss"]
     assert float(loss) == pytest.approx(floor, rel=0.02)
-    figures = method.assess(array_source("patterns", pictures), None)
+    figures = method.extra_metrics(array_source("patterns", pictures), None)
     assert figures["pca_error"] == pytest.approx(floor, rel=1e-3)
     assert figures["reconstruction_error"] == pytest.approx(float(loss), rel=1e-4)
     assert floor < 0.5 * flat.var(axis=0).mean()  # and the floor is far below what no code at all would reach

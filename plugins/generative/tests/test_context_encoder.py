@@ -123,11 +123,11 @@ def test_the_losses_are_mixed(method):
 def test_each_step_moves_one_network_and_leaves_every_bit_of_the_other(method):
     batch = batch_of(method, pictures_of(8, 16, 3))
     adversary, generator = values(method.adversary), values(method.generator)
-    method.minimise(batch, loss=method.adversary_step_loss, group="adversary")
+    method.minimise(batch, loss=method.adversary_step_loss, groups="adversary")
     assert all(equal(method.generator, generator))
     assert not all(equal(method.adversary, adversary))
     adversary = values(method.adversary)
-    method.minimise(batch, loss=method.generator_step_loss, group="generator")
+    method.minimise(batch, loss=method.generator_step_loss, groups="generator")
     assert all(equal(method.adversary, adversary))
     moved = dict(zip([v.path for v in method.generator.variables], equal(method.generator, generator), strict=True))
     assert not any(moved.values()), [path for path, same in moved.items() if same]

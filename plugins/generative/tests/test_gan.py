@@ -76,11 +76,11 @@ def test_the_generator_learns_most_where_it_fools_least():
 def test_each_step_moves_one_network_and_leaves_every_bit_of_the_other(method):
     batch = batch_of(method)
     discriminator, generator = values(method.discriminator), values(method.generator)
-    method.minimise(batch, loss=method.discriminator_step_loss, group="discriminator")
+    method.minimise(batch, loss=method.discriminator_step_loss, groups="discriminator")
     assert all(equal(method.generator, generator))
     assert not any(equal(method.discriminator, discriminator))  # its weights and its moving statistics
     discriminator = values(method.discriminator)
-    method.minimise(batch, loss=method.generator_step_loss, group="generator")
+    method.minimise(batch, loss=method.generator_step_loss, groups="generator")
     assert all(equal(method.discriminator, discriminator))
     assert not any(equal(method.generator, generator))
 

@@ -12,7 +12,7 @@ from kzoo_keras_applications.options import KerasApplicationsOptions
 from pydantic import ValidationError
 
 from kzoo.errors import KzooError, RecipeError
-from kzoo.layers import BatchNormalization
+from kzoo.layers import BatchNormalization, every_layer
 
 SPECS = {spec.name.removeprefix("keras_applications/"): spec for spec in plugin.kzoo_backbones()}
 
@@ -45,7 +45,7 @@ def test_each_map_has_half_the_side_of_the_one_before(name):
 
 @pytest.mark.parametrize("name", SPECS)
 def test_batch_normalisation_is_kzoos(name):
-    norms = [x for x in shared(name)._flatten_layers() if isinstance(x, keras.layers.BatchNormalization)]
+    norms = [x for x in every_layer(shared(name)) if isinstance(x, keras.layers.BatchNormalization)]
     assert {(type(norm), norm.momentum) for norm in norms} <= {(BatchNormalization, 0.9)}
     assert norms or name == "convnext_tiny"
 
@@ -53,7 +53,7 @@ def test_batch_normalisation_is_kzoos(name):
 def test_batch_normalisation_is_kzoos_in_a_copy_too():
     model = shared("mobilenetv3_small")
     copy = type(model).from_config(model.get_config())
-    norms = [x for x in copy._flatten_layers() if isinstance(x, keras.layers.BatchNormalization)]
+    norms = [x for x in every_layer(copy) if isinstance(x, keras.layers.BatchNormalization)]
     assert {(type(norm), norm.momentum) for norm in norms} == {(BatchNormalization, 0.9)}
 
 

@@ -10,7 +10,7 @@ from kzoo_keras_cv import plugin
 from kzoo_keras_cv.backbones import ARCHITECTURES
 
 from kzoo.errors import RecipeError
-from kzoo.layers import BatchNormalization
+from kzoo.layers import BatchNormalization, every_layer
 
 SPECS = {spec.name: spec for spec in plugin.kzoo_backbones()}
 
@@ -43,7 +43,7 @@ def test_the_embedding_is_the_mean_of_the_map(name):
 
 @pytest.mark.parametrize("name", SPECS)
 def test_batch_normalisation_is_kzoos(name):
-    norms = [x for x in shared(name)._flatten_layers() if isinstance(x, keras.layers.BatchNormalization)]
+    norms = [x for x in every_layer(shared(name)) if isinstance(x, keras.layers.BatchNormalization)]
     assert {(type(norm), norm.momentum) for norm in norms} <= {(BatchNormalization, 0.9)}
     assert norms or name == "keras_cv/mit_b0"
 
@@ -52,7 +52,7 @@ def test_batch_normalisation_is_kzoos_in_a_copy_too():
     """The architecture is rebuilt from its name, so the swap must happen there."""
     model = shared("keras_cv/csp_darknet_tiny")
     copy = type(model).from_config(model.get_config())
-    norms = [x for x in copy._flatten_layers() if isinstance(x, keras.layers.BatchNormalization)]
+    norms = [x for x in every_layer(copy) if isinstance(x, keras.layers.BatchNormalization)]
     assert {(type(norm), norm.momentum) for norm in norms} == {(BatchNormalization, 0.9)}
 
 

@@ -8,7 +8,7 @@ from kzoo_text.transformer import Attention, MeanOfVisible, Places
 
 import kzoo
 from kzoo.errors import RecipeError
-from kzoo.layers import Dropout, dropout_keys
+from kzoo.layers import Dropout, dropout_keys, every_layer
 from kzoo.text import CLS, SEP
 
 
@@ -122,7 +122,7 @@ def test_sizes(name, layers, width):
 
 def test_dropout_follows_the_keys(bert, passages):
     tokens = passages(8, 16)["tokens"].numpy()
-    layers = [layer for layer in bert._flatten_layers() if isinstance(layer, Dropout)]
+    layers = [layer for layer in every_layer(bert) if isinstance(layer, Dropout)]
     assert len({layer.name for layer in layers}) == len(layers) == 1 + 2 * 3
     assert {layer.rate for layer in layers} == {0.1}
 

@@ -236,7 +236,7 @@ def test_it_learns_what_can_be_read_off_and_shows_it():
     assert unigram_figures(source, source)["unigram_accuracy"] < 0.15
     raw = source.decode(tf.range(4, dtype=tf.int64))
     batch = method.transform(raw, tf.range(4, dtype=tf.int64))
-    answers = method.answers(raw, batch)
+    answers = method.visualise(raw, batch)
     assert list(answers) == ["shown", "answered", "the text"]
     for shown, answered, truth, row in zip(*answers.values(), raw["tokens"].numpy(), strict=True):
         assert shown.count("«") == answered.count("✓") + answered.count("✗") == truth.count("«") == 2
@@ -248,4 +248,4 @@ def test_it_learns_what_can_be_read_off_and_shows_it():
 def test_without_a_vocabulary_there_is_nothing_to_show(build, passages, keys):
     method = build("masked_language_model")
     raw = passages(2, 16)
-    assert method.answers(raw, method.transform(raw, keys(raw))) == {}
+    assert method.visualise(raw, method.transform(raw, keys(raw))) == {}

@@ -107,12 +107,12 @@ def test_it_learns_to_tell_passages_apart_and_shows_it(build):
     source = text_source("noise", tokens, (*SPECIAL, *(f"w{number}" for number in range(195))))
     method = build("simcse")
     method.compile(keras.optimizers.Adam(1e-3))
-    before = method.assess(source, None)["uniformity"]
+    before = method.extra_metrics(source, None)["uniformity"]
     losses = method.fit(source, batch_size=32, epochs=10, verbose=0).history["loss"]
     assert losses[-1] < 0.2 * losses[0]
-    assert method.assess(source, None)["uniformity"] < before - 0.5
+    assert method.extra_metrics(source, None)["uniformity"] < before - 0.5
     raw = source.decode(tf.range(4, dtype=tf.int64))
-    answers = method.answers(raw, method.transform(raw, tf.range(4, dtype=tf.int64)))
+    answers = method.visualise(raw, method.transform(raw, tf.range(4, dtype=tf.int64)))
     passages, nearest = answers["passage"], answers["most like it"]
     assert all(one != other and other in passages for one, other in zip(passages, nearest, strict=True))
     assert all(-1 <= float(cosine) <= 1 for cosine in answers["cosine"])

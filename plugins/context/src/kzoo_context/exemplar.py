@@ -76,7 +76,7 @@ class Exemplar(Method):
     def build_heads(self) -> None:
         self.part_encoder = encoder_after(self)
         options = self.options
-        width = self.need_examples() if options.form == "classes" else options.width
+        width = self.require_examples() if options.form == "classes" else options.width
         self.head = keras.layers.Dense(width, name="classes" if options.form == "classes" else "projection")
         self.head.build((None, self.width))
 
@@ -120,10 +120,10 @@ class Exemplar(Method):
     def chance(self) -> dict[str, float]:
         if self.options.form == "triplet":
             return {"ranking": 0.5}
-        classes = self.need_examples()
+        classes = self.require_examples()
         return {"loss": math.log(classes), "accuracy": 1 / classes, "ranking": 0.5}
 
-    def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
+    def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
         similarity, own = (np.asarray(x) for x in self.similarity_to_seeds(batch))
         seeds, patches = np.asarray(batch["seed_patch"]), np.asarray(batch["image"])
         views = views_of(self.options)

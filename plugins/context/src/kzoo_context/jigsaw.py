@@ -112,7 +112,7 @@ class Jigsaw(Method):
     def chance(self) -> dict[str, float]:
         return {"loss": math.log(self.options.permutations), "accuracy": 1 / self.options.permutations}
 
-    def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
+    def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
         label = np.asarray(batch["permutation"])
         answer = np.argmax(self.forward(batch, training=False)["logits"], axis=1)
         tiles = np.asarray(batch["tiles"]).reshape(len(label), self.options.grid**2, *batch["tiles"].shape[1:])

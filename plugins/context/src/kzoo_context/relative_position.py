@@ -137,7 +137,7 @@ class RelativePosition(Method):
     def chance(self) -> dict[str, float]:
         return {"loss": math.log(8), "accuracy": 1 / 8}
 
-    def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
+    def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
         batch = {key: value[:: self.options.pairs] for key, value in batch.items() if key not in ("id", "seed")}
         answer = np.argmax(self.forward(batch, training=False)["logits"], axis=1)
         centre, neighbour, position = (np.asarray(batch[key]) for key in ("patch_0", "patch_1", "position"))

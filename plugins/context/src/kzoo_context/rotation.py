@@ -60,7 +60,7 @@ class Rotation(Method):
     def chance(self) -> dict[str, float]:
         return {"loss": math.log(4), "accuracy": 1 / 4}
 
-    def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
+    def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
         rows = np.array([4 * i + (i + 1) % 4 for i in range(len(batch["turn"]) // 4)])  # another turn in each row
         images, true = np.asarray(batch["image"])[rows], np.asarray(batch["turn"])[rows]
         answer = np.argmax(self.forward({"image": tf.constant(images)}, training=False)["logits"], axis=1)

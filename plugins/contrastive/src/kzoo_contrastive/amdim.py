@@ -134,7 +134,7 @@ class AMDIM(Method):
     def chance(self) -> dict[str, float]:
         return {"information": 0.0}
 
-    def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
+    def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
         """Where in the other view each image's embedding finds itself, and how its score ranks among all images."""
         outputs = self.forward(batch, training=False)
         scores = np.array(pair_scores(outputs["global_0"], outputs["fine_1"])) * self.width**-0.5

@@ -12,6 +12,7 @@ from kzoo.color import RGBToLab, rgb_to_lab
 from kzoo.layers import mlp_head
 from kzoo.method import Batch, Logs, Method
 from kzoo.state import MemoryBank
+from kzoo_contrastive.inst_disc import MEAN
 from kzoo_contrastive.matches import matches
 from kzoo_contrastive.nce import NoiseContrast, compare, drawn_noise
 from kzoo_contrastive.options import CMCOptions
@@ -92,7 +93,7 @@ class CMC(Method):
     """
 
     options: CMCOptions
-    asks_held_out = False
+    has_held_out_loss = False
 
     @staticmethod
     def pretext(batch: Batch, seed: tf.Tensor, options: CMCOptions) -> Batch:
@@ -111,7 +112,7 @@ class CMC(Method):
         self.projectors = [mlp_head(self.options.projector, name=f"projector_{view}") for view in self.options.views]
         for projector in self.projectors:
             projector.build((None, self.width))
-        n, width = self.need_examples(), self.options.projector[-1]
+        n, width = self.require_examples(), self.options.projector[-1]
         self.banks = [MemoryBank(n, width, seed=i, name=f"bank_{v}") for i, v in enumerate(self.options.views)]
         numbers = range(len(self.options.views))
         self.pairs = [
@@ -149,32 +150,27 @@ class CMC(Method):
 
     def loss(self, outputs: Batch, batch: Batch) -> Logs:
         """The sum over the pairs: with two views 18.6358 for 4,096 noise entries, all P = 1 / n, or 2 log n without."""
-        return self.contrast(outputs, batch)
-
-    def train_step(self, batch: Batch) -> Logs:
-        features = []
-
-        def loss(part: Batch) -> Logs:
-            features.append(self.forward(part, training=True))
-            return self.contrast(features[-1], part, training=True)
-
-        logs = self.minimise(batch, loss=loss)
-        for view, bank in zip(self.options.views, self.banks, strict=True):
-            bank.blend(batch["id"], tf.concat([part[view] for part in features], axis=0), self.options.momentum)
-        return logs
-
-    def contrast(self, outputs: Batch, batch: Batch, training: bool = False) -> Logs:
-        """The loss, and how often the own entry scores highest, over all pairs."""
         features = [outputs[view] for view in self.options.views]
         own, drawn = batch["id"], drawn_noise(batch, self.options.noise, self.banks[0].size)  # the same for all pairs
         found = [
-            compare(features[i], self.banks[j], own, drawn, noise_contrast, self.options.temperature, keep=training)
+            compare(features[i], self.banks[j], own, drawn, noise_contrast, self.options.temperature)
             for (i, j), noise_contrast in zip(self.pairs, self.noise_contrasts, strict=True)
         ]
-        accuracy = sums.total([accuracy for _, accuracy in found]) / len(found)
-        return {"loss": sums.total([loss for loss, _ in found]), "accuracy": accuracy}
+        accuracy = sums.total([accuracy for _, accuracy, _ in found]) / len(found)
+        means = {f"{MEAN}_{number}": mean for number, (_, _, mean) in enumerate(found)}
+        return {"loss": sums.total([loss for loss, _, _ in found]), "accuracy": accuracy, **means}
 
-    def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
+    def train_step(self, batch: Batch) -> Logs:
+        logs = self.minimise(batch)
+        for number, noise_contrast in enumerate(self.noise_contrasts):
+            mean = logs.pop(f"{MEAN}_{number}")
+            if noise_contrast:
+                noise_contrast.keep(mean)
+        for view, bank in zip(self.options.views, self.banks, strict=True):
+            bank.blend(batch["id"], logs.outputs[view], self.options.momentum)
+        return logs
+
+    def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
         """Which second view of the batch is most like each first view."""
         outputs = self.forward(batch, training=False)
         first, second = self.options.views[:2]

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from kzoo import augment, losses, replicas, sums
 from kzoo.errors import OptionsError
+from kzoo.layers import every_layer
 from kzoo.method import Batch, Logs, Method
 from kzoo.random import fold_in, integers
 from kzoo_contrastive import patches
@@ -61,7 +62,7 @@ class CPC(Method):
                 f"{self.name}: backbone '{name}' takes images of {side} px only, and is to embed patches; build it "
                 "with input_shape=(None, None, channels)"
             )
-        norms = [x.name for x in self.backbone._flatten_layers() if isinstance(x, keras.layers.BatchNormalization)]
+        norms = [x.name for x in every_layer(self.backbone) if isinstance(x, keras.layers.BatchNormalization)]
         if norms and not self.options.batch_norm:
             raise OptionsError(
                 f"{self.name}: backbone '{name}' normalises over the batch ('{norms[0]}'), through which patches see "
@@ -117,7 +118,7 @@ class CPC(Method):
     def chance(self) -> dict[str, float]:
         return {"information": 0.0}  # log N - L, the paper's bound on the mutual information in nats
 
-    def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
+    def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
         """The upper rows of an image, the patch that follows in the middle column, and the one the method picks."""
         grid, first = self.options.grid, self.predictors[0]
         step = first.steps[0]

@@ -107,17 +107,10 @@ class DeepInfoMax(Method):
         return {"main": Group(encoder), "discriminator": Group(own)}
 
     def train_step(self, batch: Batch) -> Logs:
-        codes: list[tf.Tensor] = []
-
-        def encoder_loss(part: Batch) -> Logs:
-            outputs = tf.nest.map_structure(losses.full_precision, self.forward(part, training=True))
-            codes.append(tf.stop_gradient(outputs["code"]))
-            return self.loss(outputs, part)
-
-        logs = self.minimise(batch, loss=encoder_loss)
+        logs = self.minimise(batch, groups="main")
         if self.options.prior_weight:
-            seen = {"code": tf.concat(codes, axis=0), "seed": batch["seed"]}
-            found = self.minimise(seen, loss=self.discriminator_loss, group="discriminator")
+            seen = {"code": tf.stop_gradient(logs.outputs["code"]), "seed": batch["seed"]}
+            found = self.minimise(seen, loss=self.discriminator_loss, groups="discriminator")
             logs["discriminator_loss"] = found["loss"]
         return logs
 
@@ -163,7 +156,7 @@ class DeepInfoMax(Method):
     def chance(self) -> dict[str, float]:
         return {"information": 0.0}
 
-    def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
+    def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
         """Where in its image a code finds itself (bright), and how its mean score ranks among the images shown."""
         name = "local" if self.options.local_weight else "global"
         outputs = self.forward(batch, training=False)

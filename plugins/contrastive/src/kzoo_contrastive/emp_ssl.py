@@ -47,8 +47,8 @@ class EMPSSL(Method):
 
     with the total coding rate R. The more patches, the fewer epochs: the paper trains for one to thirty.
 
-    The paper represents an image by its bag of patches, the mean of h over `bag` of them: `assess` probes that. What is
-    exported, and what all methods are compared by, is the backbone's embedding of the whole image.
+    The paper represents an image by its bag of patches, the mean of h over `bag` of them: `extra_metrics` probes that.
+    What is exported, and what all methods are compared by, is the backbone's embedding of the whole image.
     """
 
     options: EMPSSLOptions
@@ -78,7 +78,7 @@ class EMPSSL(Method):
         loss = -self.options.invariance * similarity - rate
         return {"loss": loss, "similarity": similarity, "coding_rate": rate}
 
-    def assess(self, train: Source, test: Source | None) -> dict[str, float]:
+    def extra_metrics(self, train: Source, test: Source | None) -> dict[str, float]:
         """Linear and nearest-neighbour probe of the bag of patches; the patches are the pretext's, in plain colours."""
         if test is None or not train.classes:
             return {}

@@ -14,6 +14,7 @@ from kzoo.state import MemoryBank
 from kzoo_contrastive.nce import NoiseContrast, compare, drawn_noise
 from kzoo_contrastive.options import InstDiscOptions
 
+MEAN = "mean_exponential"  # of the scores of a batch, among the figures of its loss
 NEIGHBOURS = 200  # that vote in the paper's own evaluation, section 3.4
 
 
@@ -31,12 +32,12 @@ class InstDisc(Method):
     Memory: the bank takes n x 128 x 4 bytes on every replica (0.66 GB for ImageNet's 1.28 million), the entries of one
     step b x (1 + noise) x 128 x 4 on top; the full softmax instead a copy of the bank and b x n similarities.
 
-    An image that was not trained on has no entry and no class: there is no held-out loss. `assess` is the paper's own
-    evaluation, the vote of 200 neighbours in the bank.
+    An image that was not trained on has no entry and no class: there is no held-out loss. `extra_metrics` is the
+    paper's own evaluation, the vote of 200 neighbours in the bank.
     """
 
     options: InstDiscOptions
-    asks_held_out = False
+    has_held_out_loss = False
 
     @staticmethod
     def pretext(batch: Batch, seed: tf.Tensor, options: InstDiscOptions) -> Batch:
@@ -46,7 +47,7 @@ class InstDisc(Method):
     def build_heads(self) -> None:
         self.projector = mlp_head(self.options.projector, name="projector")
         self.projector.build((None, self.width))
-        self.bank = MemoryBank(self.need_examples(), self.options.projector[-1])
+        self.bank = MemoryBank(self.require_examples(), self.options.projector[-1])
         self.noise_contrast = NoiseContrast(self.options.noise) if self.options.noise else None
 
     def forward(self, batch: Batch, training: bool) -> Batch:
@@ -55,31 +56,25 @@ class InstDisc(Method):
 
     def loss(self, outputs: Batch, batch: Batch) -> Logs:
         """NCE (all P = 1 / n, 4,096 noise entries: 9.3179) or the full softmax (all scores equal: log n)."""
-        return self.discriminate(outputs["feature"], batch)
-
-    def train_step(self, batch: Batch) -> Logs:
-        features = []
-
-        def loss(part: Batch) -> Logs:
-            features.append(self.forward(part, training=True)["feature"])
-            return self.discriminate(features[-1], part, training=True)
-
-        logs = self.minimise(batch, loss=loss)
-        self.bank.blend(batch["id"], tf.concat(features, axis=0), self.options.momentum)  # the loss saw the old entries
-        return logs
-
-    def discriminate(self, feature: tf.Tensor, batch: Batch, training: bool = False) -> Logs:
-        """The loss of unit-norm features `[b, 128]`, and how often the own entry scores highest of those compared."""
+        feature = outputs["feature"]
         drawn = drawn_noise(batch, self.options.noise, self.bank.size)
-        loss, accuracy = compare(
-            feature, self.bank, batch["id"], drawn, self.noise_contrast, self.options.temperature, keep=training
+        loss, accuracy, mean = compare(
+            feature, self.bank, batch["id"], drawn, self.noise_contrast, self.options.temperature
         )
         if self.options.proximal:
             moved = feature - tf.cast(self.bank.read(batch["id"]), feature.dtype)
             loss += self.options.proximal * tf.reduce_mean(tf.reduce_sum(tf.square(moved), axis=1))
-        return {"loss": loss, "accuracy": accuracy}
+        return {"loss": loss, "accuracy": accuracy, MEAN: mean}
 
-    def assess(self, train: Source, test: Source | None) -> dict[str, float]:
+    def train_step(self, batch: Batch) -> Logs:
+        logs = self.minimise(batch)
+        mean = logs.pop(MEAN)
+        if self.noise_contrast:
+            self.noise_contrast.keep(mean)
+        self.bank.blend(batch["id"], logs.outputs["feature"], self.options.momentum)  # the loss saw the old entries
+        return logs
+
+    def extra_metrics(self, train: Source, test: Source | None) -> dict[str, float]:
         """Accuracy of the weighted vote of 200 neighbours in the bank, each with exp(cosine / temperature)."""
         if test is None or not train.classes:
             return {}

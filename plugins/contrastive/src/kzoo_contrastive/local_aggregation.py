@@ -11,8 +11,8 @@ from threadpoolctl import threadpool_limits
 from kzoo import replicas
 from kzoo.errors import OptionsError
 from kzoo.method import Batch, Logs
-from kzoo_contrastive.inst_disc import InstDisc
-from kzoo_contrastive.nce import dot_products, draw_with_noise
+from kzoo_contrastive.inst_disc import MEAN, InstDisc
+from kzoo_contrastive.nce import dot_products, draw_with_noise, mean_exponential
 from kzoo_contrastive.options import LocalAggregationOptions
 
 _LEAST = 1e-7  # share of the close neighbours below which the loss does not grow further; the authors'
@@ -37,7 +37,7 @@ class LocalAggregation(InstDisc):
 
     def build_heads(self) -> None:
         super().build_heads()
-        examples, options = self.need_examples(), self.options
+        examples, options = self.require_examples(), self.options
         if max(options.background, options.clusters) >= examples:
             raise OptionsError(
                 f"{self.name}: background={options.background} and clusters={options.clusters} must be below the "
@@ -84,9 +84,9 @@ class LocalAggregation(InstDisc):
             each = Parallel(-1, prefer="threads")(delayed(clustering)(i) for i in range(self.options.clusterings))
         return np.stack(each, axis=1).astype(np.int32)
 
-    def discriminate(self, feature: tf.Tensor, batch: Batch, training: bool = False) -> Logs:
+    def loss(self, outputs: Batch, batch: Batch) -> Logs:
         """The loss whose turn it is; close: the share of the background neighbours that are close, in [0, 1]."""
-        aggregating = replicas.local(self.aggregating) > 0
+        feature, aggregating = outputs["feature"], replicas.local(self.aggregating) > 0
         noise, background = 1 + self.options.noise, self.options.background
 
         def padded(ids: tf.Tensor) -> tf.Tensor:
@@ -99,9 +99,13 @@ class LocalAggregation(InstDisc):
             lambda: padded(draw_with_noise(batch["id"], batch["seed"], self.options.noise, self.bank.size)),
         )
         scores = dot_products(feature, self.bank.read(ids)) / self.options.temperature
-        warm_up = self.noise_contrast.loss(scores[:, :noise], keep=training and ~aggregating)
+        warm_up, mean = self.noise_contrast.loss(scores[:, :noise]), mean_exponential(scores[:, :noise])
         loss, close = self.aggregate(scores[:, :background], ids[:, :background], batch["id"])
-        return {"loss": tf.where(aggregating, loss, warm_up), "close": tf.where(aggregating, close, 0.0)}
+        return {
+            "loss": tf.where(aggregating, loss, warm_up),
+            "close": tf.where(aggregating, close, 0.0),
+            MEAN: tf.where(aggregating, tf.zeros_like(mean), mean),
+        }
 
     def aggregate(self, scores: tf.Tensor, background: tf.Tensor, ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The loss, and the share of B that is in C.

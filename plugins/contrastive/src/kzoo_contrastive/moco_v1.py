@@ -116,7 +116,7 @@ class MoCoV1(Method):
         queue = self.options.queue
         return {"loss": math.log(queue if self.options.decoupled else queue + 1), "accuracy": 1 / (queue + 1)}
 
-    def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
+    def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
         """Which key of the batch is most like each query."""
         query = self.forward(batch, training=False)["query"]
         return matches(("query", batch["query"], query), ("key", batch["key"], self.keys(batch)))

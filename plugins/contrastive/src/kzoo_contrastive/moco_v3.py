@@ -1,13 +1,11 @@
 """MoCo v3 (Chen, Xie, He, "An empirical study of training self-supervised vision transformers", ICCV 2021)."""
 
-import math
-
 import keras
 import numpy as np
 import tensorflow as tf
 
 from kzoo import augment, losses, replicas
-from kzoo.layers import mlp_head
+from kzoo.layers import every_layer, mlp_head
 from kzoo.method import Batch, Logs, Method
 from kzoo.random import fold_in
 from kzoo.state import EMATeacher
@@ -59,16 +57,12 @@ class MoCoV3(Method):
         """The convolution that turns a ViT's patches into tokens; None where the backbone has none."""
         if "tokens" not in self.backbone.output:
             return None
-        convolutions = (each for each in self.backbone._flatten_layers() if isinstance(each, keras.layers.Conv2D))
+        convolutions = (each for each in every_layer(self.backbone) if isinstance(each, keras.layers.Conv2D))
         first = next(convolutions, None)
         return first if first is not None and first.kernel_size == first.strides != (1, 1) else None
 
-    def momentum(self) -> tf.Tensor:
-        """1 - (1 - m) (cos(pi * progress) + 1) / 2: from m at the beginning of the training to 1 at its end."""
-        return 1.0 - (1.0 - self.options.momentum) * (tf.cos(math.pi * self.progress()) + 1.0) / 2.0
-
     def train_step(self, batch: Batch) -> Logs:
-        self.key_encoder.update(self.momentum())
+        self.key_encoder.update(self.value(self.options.momentum))
         return self.minimise({**batch, **self.keys(batch, training=True)})
 
     def keys(self, batch: Batch, training: bool) -> Batch:
@@ -99,7 +93,7 @@ class MoCoV3(Method):
         second, _ = contrast(outputs["query_1"], keys["key_0"])
         return {"loss": first + second, "accuracy": accuracy}
 
-    def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
+    def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
         """Which key of the batch is most like each query."""
         query, key = self.forward(batch, training=False)["query_0"], self.keys(batch, training=False)["key_1"]
         return matches(("query", batch["view_0"], query), ("key", batch["view_1"], key))

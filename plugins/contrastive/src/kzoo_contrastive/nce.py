@@ -42,20 +42,26 @@ class NoiseContrast(keras.layers.Layer):
         self.constant = self.add_weight(name="constant", shape=(), initializer="zeros", trainable=False)
         self.built = True
 
-    def loss(self, scores: tf.Tensor, keep: bool | tf.Tensor = False) -> tf.Tensor:
-        """The mean over this replica's examples.
+    def loss(self, scores: tf.Tensor) -> tf.Tensor:
+        """The mean over this replica's examples; until a constant is kept, with that of these scores.
 
         scores: `[b, 1 + m]`, similarity over temperature, the own entry's first.
-        keep: true in training: if no constant is kept yet, that of these scores is, for good.
         """
-        variable = replicas.local(self.constant)
-        kept = variable.read_value()
-        mean = replicas.mean(tf.stop_gradient(tf.reduce_mean(tf.exp(scores))))
-        constant = tf.where(kept > 0, kept, tf.cast(mean, kept.dtype))
-        if keep is not False:
-            variable.assign(tf.where(keep, constant, kept))
+        kept = replicas.local(self.constant).read_value()
+        constant = tf.where(kept > 0, kept, tf.cast(replicas.mean(mean_exponential(scores)), kept.dtype))
         odds = scores - tf.math.log(tf.cast(constant, scores.dtype)) - math.log(self.noise)  # log(P / (m / n))
         return tf.reduce_mean(tf.nn.softplus(-odds[:, 0]) + tf.reduce_sum(tf.nn.softplus(odds[:, 1:]), axis=1))
+
+    def keep(self, mean: tf.Tensor) -> None:
+        """Keep the mean of exp(score) in a batch, over all replicas, for good. Not where one is kept, nor 0."""
+        variable = replicas.local(self.constant)
+        kept = variable.read_value()
+        variable.assign(tf.where(kept > 0, kept, tf.cast(replicas.mean(mean), kept.dtype)))
+
+
+def mean_exponential(scores: tf.Tensor) -> tf.Tensor:
+    """The mean of exp(score) over this replica's batch, without gradient: Z / n of the batch."""
+    return tf.stop_gradient(tf.reduce_mean(tf.exp(scores)))
 
 
 def drawn_noise(batch: Batch, noise: int | None, examples: int) -> tf.Tensor | None:
@@ -70,19 +76,18 @@ def compare(
     drawn: tf.Tensor | None,
     noise_contrast: NoiseContrast | None,
     temperature: float,
-    keep: bool | tf.Tensor = False,
-) -> tuple[tf.Tensor, tf.Tensor]:
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """How well unit-norm features `[b, d]` tell their own entry of the bank from others.
 
     own: int64 `[b]`. drawn: from `drawn_noise`; none: the others are the whole bank, and a softmax tells.
-    noise_contrast: tells from the drawn ones. keep: see its `loss`.
+    noise_contrast: tells from the drawn ones.
 
-    Returns the loss, and how often the own entry scores highest of those compared.
+    Returns the loss, how often the own entry scores highest of those compared, and what `noise_contrast` may keep.
     """
     if drawn is None:
         labels = tf.cast(own, tf.int32)
         scores = tf.matmul(features, tf.cast(bank.all(), features.dtype), transpose_b=True) / temperature
-        return losses.cross_entropy(scores, labels), losses.accuracy(scores, labels)
+        return losses.cross_entropy(scores, labels), losses.accuracy(scores, labels), tf.zeros([], scores.dtype)
     scores = dot_products(features, bank.read(drawn)) / temperature
     accuracy = losses.accuracy(scores, tf.zeros_like(own))  # the own entry comes first
-    return noise_contrast.loss(scores, keep=keep), accuracy
+    return noise_contrast.loss(scores), accuracy, mean_exponential(scores)

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from kzoo_backbones.options import BackboneOptions
 from pydantic import Field, model_validator
 
+from kzoo import schedules
 from kzoo.options import Count, Depth, ImageOptions, Options, Pixels, ViewOptions, Width
 
 
@@ -230,8 +231,9 @@ class MoCoV3SecondView(MoCoV3View):
 
 class MoCoV3Options(ImageOptions):
     temperature: float = Field(1.0, gt=0, description="softmax temperature; 0.2 for ViT")
-    momentum: float = Field(
-        0.99, ge=0, le=1, description="momentum of the key encoder's moving average at the start; it rises to 1"
+    momentum: schedules.Share = Field(
+        default_factory=lambda: schedules.Cosine(start=0.99, end=1.0),
+        description="momentum of the key encoder's moving average",
     )
     projector: tuple[Width, ...] = Field(
         (4096, 256), min_length=1, description="widths of the projector's Dense layers; three for ViT"

@@ -70,7 +70,7 @@ class SimCLR(Method):
         loss = (contrast(logits_0, labels) + contrast(logits_1, labels)) / 2
         return {"loss": loss, "accuracy": losses.accuracy(logits_0, labels)}
 
-    def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
+    def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
         """Which second view of the batch is most like each first view."""
         outputs = self.forward(batch, training=False)
         z_0, z_1 = losses.l2_normalize(outputs["z_0"]), losses.l2_normalize(outputs["z_1"])

@@ -5,10 +5,9 @@ transformers", ICCV 2021).
 import math
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from kzoo import augment, losses
+from kzoo import augment
 from kzoo.layers import UnitDense, mlp_head
 from kzoo.method import Batch, Group, Logs, Method
 from kzoo.state import Centre, EMATeacher

@@ -12,7 +12,7 @@ from kzoo_generative.baseline import channel_moments
 from kzoo_generative.networks import features, upconvolutions
 from kzoo_generative.options import AutoencoderOptions
 
-_PCA_IMAGES = 4000  # that the reference of `assess` is fitted on
+_PCA_IMAGES = 4000  # that the reference of `extra_metrics` is fitted on
 
 
 class Autoencoder(Method):
@@ -70,12 +70,12 @@ class Autoencoder(Method):
         """What the decoder makes of images (uint8, or float in [0, 1]), `[B, h, w, C]`, in inference mode."""
         return self.forward({"image": to_float(images)}, training=False)["reconstruction"]
 
-    def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray]:
+    def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray]:
         rebuilt = self.forward(batch, training=False)["reconstruction"]
         shown = {"input": batch["image"], "reconstruction": rebuilt}
         return {title: np.clip(tf.cast(image, "float32").numpy(), 0.0, 1.0) for title, image in shown.items()}
 
-    def assess(self, train: Source, test: Source | None) -> dict[str, float]:
+    def extra_metrics(self, train: Source, test: Source | None) -> dict[str, float]:
         """Mean squared error of clean images, held out where there is a test split, and that of as many principal
         components, fitted on 4,000 training images: what the best linear autoencoder of this width reaches.
         """

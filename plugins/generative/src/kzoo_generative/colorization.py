@@ -113,7 +113,7 @@ class Colorization(Method):
         ab = _resize(annealed_mean(tf.cast(logits, lightness.dtype)), images.shape[1])
         return lab_to_rgb(tf.concat([lightness, ab], axis=-1))
 
-    def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray]:
+    def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray]:
         lightness = 100.0 * tf.cast(batch["lightness"], "float32")
         logits = self.forward(batch, training=False)["logits"]
         ab = _resize(annealed_mean(tf.cast(logits, "float32")), lightness.shape[1])

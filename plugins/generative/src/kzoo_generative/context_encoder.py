@@ -94,15 +94,15 @@ class ContextEncoder(Method):
         if self.adversary is None:
             return {"generator": Group(generator)}
         return {
-            "generator": Group(generator, rate=_GENERATOR_RATE),
+            "generator": Group(generator, lr_scale=_GENERATOR_RATE),
             "adversary": Group(self.adversary.trainable_variables),
         }
 
     def train_step(self, batch: Batch) -> Logs:
         if self.adversary is None:
-            return self.minimise(batch, group="generator")
-        of_adversary = self.minimise(batch, loss=self.adversary_step_loss, group="adversary")
-        of_generator = self.minimise(batch, loss=self.generator_step_loss, group="generator")
+            return self.minimise(batch, groups="generator")
+        of_adversary = self.minimise(batch, loss=self.adversary_step_loss, groups="adversary")
+        of_generator = self.minimise(batch, loss=self.generator_step_loss, groups="generator")
         return {**of_adversary, **of_generator}
 
     def adversary_step_loss(self, batch: Batch) -> Logs:
@@ -184,7 +184,7 @@ class ContextEncoder(Method):
         painted = tf.pad(painted, [[0, 0], [low, high], [low, high], [0, 0]])
         return tf.where(batch["hidden"] > 0, painted, tf.cast(batch["image"], painted.dtype))
 
-    def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray]:
+    def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray]:
         shown = {"seen": batch["image"], "filled": self.fill(batch), "the truth": batch["target"]}
         return {title: tf.cast(image, "float32").numpy() for title, image in shown.items()}
 

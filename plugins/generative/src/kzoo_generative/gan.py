@@ -11,7 +11,7 @@ from kzoo_generative.adversarial import discriminator_loss, generator_loss, stat
 from kzoo_generative.networks import DCGAN_DEVIATION, features, normal, upconvolutions
 from kzoo_generative.options import GANOptions
 
-_SAMPLES = 64  # whose distances `assess` compares
+_SAMPLES = 64  # whose distances `extra_metrics` compares
 
 
 class GAN(Method):
@@ -60,8 +60,8 @@ class GAN(Method):
         }
 
     def train_step(self, batch: Batch) -> Logs:
-        of_discriminator = self.minimise(batch, loss=self.discriminator_step_loss, group="discriminator")
-        of_generator = self.minimise(batch, loss=self.generator_step_loss, group="generator")
+        of_discriminator = self.minimise(batch, loss=self.discriminator_step_loss, groups="discriminator")
+        of_generator = self.minimise(batch, loss=self.generator_step_loss, groups="generator")
         return {**of_discriminator, **of_generator, "loss": of_discriminator["loss"] + of_generator["loss"]}
 
     def discriminator_step_loss(self, batch: Batch) -> Logs:
@@ -107,7 +107,7 @@ class GAN(Method):
         half = float(np.log(2.0))
         return {"loss": 3 * half, "discriminator_loss": 2 * half, "generator_loss": half, "accuracy": 0.5}
 
-    def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
+    def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
         real = tf.sigmoid(self.discriminator(batch["image"], training=False))[:, 0]
         columns: dict[str, np.ndarray | list[str]] = {
             "real": tf.cast(batch["image"], "float32").numpy(),
@@ -118,7 +118,7 @@ class GAN(Method):
             columns[f"generated {number}"] = tf.cast(image, "float32").numpy()
         return columns
 
-    def assess(self, train: Source, test: Source | None) -> dict[str, float]:
+    def extra_metrics(self, train: Source, test: Source | None) -> dict[str, float]:
         """How much 64 generated images differ from each other, as a share of how much 64 real ones do.
 
         The mean distance of all pairs. Under 0.1 the generator has collapsed to a few images.

@@ -105,7 +105,7 @@ class VAE(Method):
         """The images, `[B, h, w, C]` in [0, 1], of codes `[B, latent]`; of draws from N(0, I), new ones."""
         return tf.sigmoid(self.decoder(z, training=False))
 
-    def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray]:
+    def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray]:
         mean = self.coder(batch["image"], training=False)["embedding"]
         drawn = normal(fold_in(batch["seed"], "prior"), mean.shape[1:])
         shown = {

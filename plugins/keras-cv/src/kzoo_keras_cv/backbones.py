@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from kzoo.errors import RecipeError
-from kzoo.layers import swap_batch_normalization
+from kzoo.layers import every_layer, swap_batch_normalization
 from kzoo_keras_cv.options import KerasCVOptions
 
 InputShape = tuple[int | None, int | None, int]
@@ -145,7 +145,7 @@ class KerasCVBackbone(keras.Model):
         backbone = getattr(keras_cv.models, settings.model)(
             include_rescaling=False, input_shape=(*inner_shape, channels), **settings.shortened(depth)
         )
-        for layer in backbone._flatten_layers():
+        for layer in every_layer(backbone):
             if isinstance(layer, keras_cv.layers.DropPath):
                 layer.rate = 0.0
         swap_batch_normalization(backbone, momentum=0.9)

@@ -113,20 +113,20 @@ class MaskedLanguageModel(Method):
         return {**logs, "loss": logs["loss"] + next_sentence, "next_sentence_loss": next_sentence}
 
     def chance(self) -> dict[str, float]:
-        """All words equally likely; `assess` says what their frequencies are worth."""
+        """All words equally likely; `extra_metrics` says what their frequencies are worth."""
         guess = uniform_guess(self.table.shape[0])
         if not self.options.next_sentence:
             return guess
         pair = {"next_sentence_loss": math.log(2), "next_sentence_accuracy": 1 / 2}
         return {**guess, **pair, "loss": guess["loss"] + math.log(2)}
 
-    def assess(self, train: Source, test: Source | None) -> dict[str, float]:
+    def extra_metrics(self, train: Source, test: Source | None) -> dict[str, float]:
         """What can be had from the frequencies of words alone, on the held-out passages."""
         return unigram_figures(train, test or train)
 
-    def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
+    def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
         """The passages as they are shown, with the answers in place, and as they were."""
-        if not self.vocabulary:
+        if not self.data.vocabulary:
             return {}
         said = np.argmax(self.forward(batch, training=False)["words"], axis=-1)
         rows = (batch[name].numpy() for name in ("masked_tokens", "positions", "targets", "weights"))
@@ -142,7 +142,7 @@ class MaskedLanguageModel(Method):
             ):
                 row = tokens.copy()
                 row[places] = filled
-                columns[title].append(caption(row, self.vocabulary, dict(zip(places, signs, strict=True))))
+                columns[title].append(caption(row, self.data.vocabulary, dict(zip(places, signs, strict=True))))
         return columns
 
 

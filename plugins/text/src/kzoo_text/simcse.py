@@ -8,7 +8,7 @@ from kzoo import losses, replicas
 from kzoo.data import Source, evaluation_batches
 from kzoo.errors import OptionsError
 from kzoo.evaluate import embed
-from kzoo.layers import Dropout
+from kzoo.layers import Dropout, every_layer
 from kzoo.method import Batch, Logs, Method
 from kzoo_text.options import SimCSEOptions
 from kzoo_text.tokens import caption
@@ -34,14 +34,14 @@ class SimCSE(Method):
     """
 
     options: SimCSEOptions
-    asks_held_out = False  # without dropout both views of a passage are one
+    has_held_out_loss = False  # without dropout both views of a passage are one
 
     @staticmethod
     def pretext(batch: Batch, seed: tf.Tensor, options: SimCSEOptions) -> Batch:
         return {"tokens": batch["tokens"]}
 
     def build_heads(self) -> None:
-        rates = [layer.rate for layer in self.backbone._flatten_layers() if isinstance(layer, Dropout)]
+        rates = [layer.rate for layer in every_layer(self.backbone) if isinstance(layer, Dropout)]
         if not any(rates):
             raise OptionsError(
                 [
@@ -64,13 +64,13 @@ class SimCSE(Method):
         own = losses.own_columns(tf.shape(anchors)[0])
         return {"loss": losses.cross_entropy(logits, own), "accuracy": losses.accuracy(logits, own)}
 
-    def assess(self, train: Source, test: Source | None) -> dict[str, float]:
+    def extra_metrics(self, train: Source, test: Source | None) -> dict[str, float]:
         features = embed(self.encoder, evaluation_batches(test or train, _BATCH)).features[:_COMPARED]
         return {"uniformity": uniformity(features)}
 
-    def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
+    def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
         """Which other passage of the batch is most like each."""
-        if not self.vocabulary:
+        if not self.data.vocabulary:
             return {}
         tokens = np.asarray(batch["tokens"])
         features = losses.l2_normalize(self(tokens)).numpy()
@@ -78,8 +78,8 @@ class SimCSE(Method):
         np.fill_diagonal(cosines, -2.0)
         nearest = cosines.argmax(axis=1)
         return {
-            "passage": [caption(row, self.vocabulary) for row in tokens],
-            "most like it": [caption(row, self.vocabulary) for row in tokens[nearest]],
+            "passage": [caption(row, self.data.vocabulary) for row in tokens],
+            "most like it": [caption(row, self.data.vocabulary) for row in tokens[nearest]],
             "cosine": [f"{cosines[row, column]:.2f}" for row, column in enumerate(nearest)],
         }
 

@@ -1,7 +1,5 @@
 """T5's pretraining (Raffel et al., "Exploring the limits of transfer learning", JMLR 2020, section 3.1.4)."""
 
-from typing import Any
-
 import numpy as np
 import tensorflow as tf
 
@@ -81,6 +79,12 @@ class SpanCorruption(Method):
                     f"{len(SENTINELS)} sentinels; raise method.options.span or lower method.options.share"
                 ]
             )
+        found = self.data.vocabulary[_FIRST : _FIRST + spans_out]
+        if found and found != SENTINELS[:spans_out]:
+            raise DataError(
+                f"{self.name}: the vocabulary lacks {SENTINELS[0]} to {SENTINELS[spans_out - 1]} after {SPECIAL[-1]}, "
+                "which stand for what is taken out; use python_docs or text:<path>"
+            )
         words, width = self.table.shape
         rate = self.options.dropout
         self.positions = self.add_weight(
@@ -95,17 +99,6 @@ class SpanCorruption(Method):
         for layer in (self.norm, *self.blocks):
             layer.build((None, None, width))
         self.bias = self.add_weight(name="bias", shape=(words,), initializer="zeros")
-
-    def fit(self, x: Any = None, **arguments: Any) -> Any:
-        """As `Method.fit`. Raises DataError where the vocabulary has other words in the sentinels' place."""
-        if isinstance(x, Source):
-            _, spans_out = most_noise(x.length, self.options)
-            if x.vocabulary[_FIRST : _FIRST + spans_out] != SENTINELS[:spans_out]:
-                raise DataError(
-                    f"{x.name}: its vocabulary lacks {SENTINELS[0]} to {SENTINELS[spans_out - 1]} after {SPECIAL[-1]}, "
-                    f"which {self.name} puts for what it takes out; use python_docs or text:<path>"
-                )
-        return super().fit(x, **arguments)
 
     @property
     def table(self) -> tf.Variable:
@@ -140,7 +133,7 @@ class SpanCorruption(Method):
         guess = uniform_guess(self.table.shape[0])
         return {**guess, **{f"word_{name}": guess[name] for name in ("accuracy", "perplexity")}}
 
-    def assess(self, train: Source, test: Source | None) -> dict[str, float]:
+    def extra_metrics(self, train: Source, test: Source | None) -> dict[str, float]:
         """What can be had from the frequencies of words alone, on the held-out passages; beside "word_accuracy"."""
         return unigram_figures(train, test or train)
 
@@ -156,14 +149,14 @@ class SpanCorruption(Method):
             before[:, place + 1] = np.where(ended, PAD, np.argmax(logits, axis=-1))
         return before[:, 1:]
 
-    def answers(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
+    def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
         """The passages as they are shown, what the decoder writes, and what was taken out."""
-        if not self.vocabulary:
+        if not self.data.vocabulary:
             return {}
         written = self.write(batch["corrupted_tokens"])
         columns = {"shown": batch["corrupted_tokens"].numpy(), "written": written}
         columns["taken out"] = batch["target_tokens"].numpy()
-        return {title: [caption(row, self.vocabulary) for row in rows] for title, rows in columns.items()}
+        return {title: [caption(row, self.data.vocabulary) for row in rows] for title, rows in columns.items()}
 
 
 def noise(count: int, options: SpanCorruptionOptions) -> tuple[int, int]:

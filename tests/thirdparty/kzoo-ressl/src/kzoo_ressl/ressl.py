@@ -57,10 +57,10 @@ class ReSSL(kzoo.Method):
     def chance(self):
         return {"loss": math.log(self.options.queue)}
 
-    def answers(self, raw, batch):
+    def visualise(self, raw, batch):
         return {"the teacher's": batch["weak"].numpy(), "the student's": batch["strong"].numpy()}
 
-    def assess(self, train, test):
+    def extra_metrics(self, train, test):
         if test is None:
             return {}
         splits = [evaluation_batches(source, 256, self.input_size) for source in (train, test)]
