@@ -15,6 +15,7 @@ from rich.table import Table
 import kzoo
 from kzoo import registry
 from kzoo.plugins import load_plugins
+from kzoo.schedules import Schedule
 from kzoo.specs import Spec
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def option_facts(options: type[BaseModel] | BaseModel, prefix: str = "") -> list
         default = None if info.is_required() else info.get_default(call_default_factory=True)
         if not isinstance(options, type):
             default = getattr(options, name)  # an instance that is itself a default may differ from its class
-        if isinstance(default, BaseModel):
+        if isinstance(default, BaseModel) and not isinstance(default, Schedule):
             rows += option_facts(default, f"{prefix}{name}.")
             continue
         rows.append(
@@ -189,6 +190,8 @@ def plain_table(*columns: str, title: str = "") -> Table:
 
 def _plain(value: Any) -> Any:
     """A default as JSON can say it."""
+    if isinstance(value, Schedule):
+        return value.model_dump(mode="json", exclude_none=True)
     return json.loads(json.dumps(value, default=lambda other: getattr(other, "value", str(other))))
 
 
@@ -220,7 +223,11 @@ def _type_names(annotation: Any) -> list[str]:
     if origin is Literal:
         return [json.dumps(value) for value in arguments]
     if origin in (Union, UnionType):
-        return [name for argument in arguments for name in _type_names(argument)]
+        return list(dict.fromkeys(name for argument in arguments for name in _type_names(argument)))
+    if origin is Annotated:
+        return _type_names(arguments[0])
+    if isinstance(annotation, type) and issubclass(annotation, Schedule):
+        return ["schedule"]
     if origin in (list, tuple, set, frozenset):
         inner = dict.fromkeys(name for argument in arguments if argument is not ... for name in _type_names(argument))
         return [f"list of {' or '.join(inner)}"]

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from kzoo.bridge import Bridge
 from kzoo.errors import OptionsError
-from kzoo.options import Options
+from kzoo.options import Options, place
 from kzoo.schedules import value_at
 from kzoo.source import Source
 from kzoo.specs import DataFacts
@@ -63,7 +63,7 @@ class Method(Bridge):
                 options = self.options_class()(**values)
             except ValidationError as error:
                 raise OptionsError(
-                    [f"{self.name}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+                    [f"{self.name}: {'.'.join(map(str, place(e)))}: {e['msg']}" for e in error.errors()]
                 ) from None
         self.backbone = backbone
         self.options = options

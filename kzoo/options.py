@@ -51,6 +51,14 @@ def refuse_huge(value: Any) -> None:
         refuse_huge(item)
 
 
+HIDDEN = "~"  # begins what pydantic adds to the place of a fault, and what no recipe says
+
+
+def place(fault: Any) -> tuple[str | int, ...]:
+    """Where a fault is (an item of `ValidationError.errors()`), as a recipe says it."""
+    return tuple(part for part in fault["loc"] if not str(part).startswith(HIDDEN))
+
+
 class ImageOptions(Options):
     """Options that every method on images shares."""
 

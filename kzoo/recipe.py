@@ -23,7 +23,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 import kzoo
 from kzoo import registry
 from kzoo.errors import PluginError, RecipeError
-from kzoo.options import refuse_huge
+from kzoo.options import place, refuse_huge
 from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, Spec
 
 SectionType = TypeVar("SectionType", bound="Section")
@@ -587,7 +587,7 @@ def _check_options(document: _Document, section: str, spec: Spec) -> dict[str, A
         return None
     except ValidationError as error:
         for item in registry.complaints(error):
-            document.problem((*path, *item["loc"]), registry.explain(item, spec.options))
+            document.problem((*path, *place(item)), registry.explain(item, spec.options))
         return None
 
 

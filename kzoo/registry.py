@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from kzoo import surroundings
 from kzoo.errors import OptionsError, PluginError
-from kzoo.options import FolderOptions, ImageOptions, Options, TFDSOptions
+from kzoo.options import FolderOptions, ImageOptions, Options, TFDSOptions, place
 from kzoo.plugins import Kind, PluginRecord, Provided, describe, load_plugins
 from kzoo.specs import BackboneSpec, DataFacts, DatasetSpec, MethodSpec, Spec
 
@@ -144,7 +144,7 @@ def validate_options(spec: Spec, values: Mapping[str, Any]) -> Options:
     except ValidationError as error:
         raise OptionsError(
             [
-                f"{spec.name}: {'.'.join(map(str, item['loc']))}: {explain(item, spec.options)}"
+                f"{spec.name}: {'.'.join(map(str, place(item)))}: {explain(item, spec.options)}"
                 for item in complaints(error)
             ]
         ) from None
@@ -267,7 +267,7 @@ def explain(item: Any, model: type) -> str:
     An unknown key comes with the nearest known one, a wrong value with what was received, written as in a recipe.
     """
     if item["type"] == "extra_forbidden":
-        known = _keys_at(model, item["loc"][:-1])
+        known = _keys_at(model, place(item)[:-1])
         return "unknown key" + (suggest(str(item["loc"][-1]), known) or f"; known: {', '.join(known) or 'none'}")
     if item["type"] == "missing":
         return "missing"

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, TypeAdapter
 
-from kzoo.options import Options
+from kzoo.options import HIDDEN, Options
 
 _NUMBER = "number"
 
@@ -138,7 +138,6 @@ def _kind(option: Any) -> str | None:
 
 
 _KINDS = ("linear", "cosine", "steps", "warmup")
-HIDDEN = "~"  # begins what pydantic adds to the place of a fault, and what no recipe says
 
 Scheduled = Annotated[
     Union[  # noqa: UP007

@@ -5,9 +5,11 @@ import math
 import pytest
 from pydantic import Field, ValidationError
 
-from kzoo import schedules
+from kzoo import describe, registry, schedules
+from kzoo.errors import OptionsError
 from kzoo.options import Options
 from kzoo.schedules import Cosine, Linear, Steps, Time, WarmUp, value_at
+from kzoo.specs import MethodSpec
 
 
 class Settings(Options):
@@ -74,3 +76,22 @@ def test_a_schedule_that_cannot_be_is_refused_once(text, place, said):
     [error] = caught.value.errors()
     assert error["loc"] == place
     assert said in error["msg"]
+
+
+def spec():
+    about = {"family": "f", "summary": "s", "paper": "p"}
+    return MethodSpec(name="mine", target="not:imported", options=Settings, **about)
+
+
+def test_a_fault_within_a_schedule_is_told_where_a_recipe_has_it():
+    with pytest.raises(OptionsError, match=r"^mine: momentum\.end: missing$"):
+        registry.validate_options(spec(), {"momentum": {"schedule": "linear", "start": 0}})
+    with pytest.raises(OptionsError, match=r"^mine: momentum\.ends: unknown key; did you mean 'end'\?$"):
+        registry.validate_options(spec(), {"momentum": {"schedule": "linear", "start": 0, "end": 1, "ends": 1}})
+
+
+def test_an_option_that_may_be_a_schedule_is_shown_in_one_row():
+    [row, _] = describe.option_facts(Settings(momentum=Cosine(start=0.9, end=1.0)))
+    assert row["name"] == "momentum"
+    assert row["type"] == "float or schedule"
+    assert row["default"] == {"schedule": "cosine", "start": 0.9, "end": 1.0}
