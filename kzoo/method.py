@@ -195,8 +195,8 @@ class Method(Bridge):
         return self.time().share()
 
     def value(self, option: Any) -> tf.Tensor:
-        """What an option that may be a schedule (`kzoo.schedules`) is worth in this step: a float32 scalar."""
-        return value_at(option, self.time())
+        """What an option that may be a schedule (`kzoo.schedules`) is worth in this step: a scalar, in full precision."""
+        return tf.cast(value_at(option, self.time()), self.variable_dtype)
 
     def minimise(
         self, batch: Batch, *, loss: Callable[[Batch], Logs] | None = None, groups: str | Sequence[str] = ()
