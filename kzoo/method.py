@@ -195,7 +195,7 @@ class Method(Bridge):
         return self.time().share()
 
     def value(self, option: Any) -> tf.Tensor:
-        """What an option that may be a schedule (`kzoo.schedules`) is worth in this step: a scalar, in full precision."""
+        """What an option that may be a schedule (`kzoo.schedules`) is worth in this step: a full-precision scalar."""
         return tf.cast(value_at(option, self.time()), self.variable_dtype)
 
     def minimise(

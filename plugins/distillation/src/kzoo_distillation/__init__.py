@@ -1,1 +1,0 @@
-"""Self-distillation methods for kzoo: DINO."""

@@ -1,1 +1,0 @@
-"""Methods for kzoo that learn from few labels and many unlabelled images: S4L."""

@@ -1,1 +1,0 @@
-"""Masked-image methods for kzoo: masked autoencoders."""
