@@ -229,7 +229,7 @@ def test_it_learns_what_can_be_read_off_and_shows_it():
     keras.utils.set_random_seed(0)
     source = alternating()
     backbone = kzoo.build_backbone("bert_tiny", (12, 25), layers=1, dropout=0.0)
-    method = kzoo.build_method("masked_language_model", backbone=backbone)
+    method = kzoo.build_method("masked_language_model", backbone=backbone, data=source)
     method.compile(keras.optimizers.Adam(3e-3))
     history = method.fit(source, batch_size=32, epochs=60, verbose=0).history
     assert history["accuracy"][-1] > 0.8

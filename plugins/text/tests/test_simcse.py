@@ -105,7 +105,7 @@ def test_it_learns_to_tell_passages_apart_and_shows_it(build):
     words = rng.integers(5, 200, (96, 14))
     tokens = np.concatenate([np.full((96, 1), CLS), words, np.full((96, 1), SEP)], axis=1).astype("int32")
     source = text_source("noise", tokens, (*SPECIAL, *(f"w{number}" for number in range(195))))
-    method = build("simcse")
+    method = build("simcse", data=source)
     method.compile(keras.optimizers.Adam(1e-3))
     before = method.extra_metrics(source, None)["uniformity"]
     losses = method.fit(source, batch_size=32, epochs=10, verbose=0).history["loss"]
