@@ -236,6 +236,8 @@ def _classes(part: Mapping[str, Any]) -> str:
     counts = part["classes"]
     if not counts:
         return ""
+    if part["unlabelled"] == part["files"]:
+        return ", unlabelled"
     unlabelled = f", {part['unlabelled']:,} unlabelled" if part["unlabelled"] else ""
     if len(counts) > _LISTED:
         return f", {len(counts):,} classes of {min(counts.values()):,} to {max(counts.values()):,}{unlabelled}"
@@ -246,5 +248,6 @@ def _origin(census: Mapping[str, Any], split: str, part: Mapping[str, Any]) -> s
     if part["folder"] not in (None, split):
         return f" (folder {part['folder']})"
     if split == TEST and census["held_out_share"]:
-        return f" ({census['held_out_share']:.0%} of each class, held out by kzoo by a hash of the names)"
+        whole = "each class" if census["classes"] else "all"
+        return f" ({census['held_out_share']:.0%} of {whole}, held out by kzoo by a hash of the names)"
     return ""

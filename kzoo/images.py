@@ -83,13 +83,13 @@ def look(file: Path | bytes) -> Looks:
         if opened.format in _HEADER_TELLS and not _is_wide(opened) and not wide_colour:
             width, height = opened.size
             swapped = opened.getexif().get(_ORIENTATION, 1) >= 5
-            return Looks((height, width) if swapped else (width, height), mode, mode in _GREY_MODES, several=several)
+            return Looks((height, width) if swapped else (width, height), mode, _is_grey(opened), several=several)
         opened.load()
         image = ImageOps.exif_transpose(opened)
         if _is_wide(image):
             return Looks(image.size, image.mode, True, largest=int(_wide_values(image).max()), several=several)
         brightest = int(np.asarray(image.convert("RGB")).max()) if wide_colour else None
-        return Looks(image.size, image.mode, image.mode in _GREY_MODES, wide_colour=brightest, several=several)
+        return Looks(image.size, image.mode, _is_grey(image), wide_colour=brightest, several=several)
 
 
 def bits_for(largest: int) -> int:
@@ -118,6 +118,14 @@ def _opened(file: Path | bytes) -> Iterator[ImageFile.ImageFile]:
         if limit is not None and image.width * image.height > limit:
             raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels; the limit is {limit} in all")
         yield image
+
+
+def _is_grey(image: Image.Image) -> bool:
+    """Whether its pixels have no colour, by its mode; of a palette, by all its colours."""
+    if image.mode != "P":
+        return image.mode in _GREY_MODES
+    palette = image.getpalette() or []
+    return palette[0::3] == palette[1::3] == palette[2::3]
 
 
 def _is_wide(image: Image.Image) -> bool:

@@ -88,6 +88,7 @@ def test_unlabelled_images_are_a_split_of_their_own_without_labels(put, taken):
     assert census.classes == ("a", "b")
     assert splits[census.find("unlabelled")] == {"unlabeled/1.png": None, "unlabeled/c/2.png": None}
     assert census.labels("unlabeled") == [-1, -1]
+    assert "  unlabeled: 2, unlabelled" in census_lines(census.as_json())
     assert census.labels("train") == [0, 0, 0, 1, 1, 1]
 
 

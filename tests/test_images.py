@@ -77,6 +77,16 @@ def test_what_a_look_says_is_what_is_read(form, orientation):
     assert corners.tolist() == [corner == white for corner in range(4)]
 
 
+@pytest.mark.parametrize("form", ["PNG", "GIF"])
+def test_a_palette_is_grey_where_all_its_colours_are(form):
+    image = Image.new("P", (4, 2), 1)
+    image.putpalette([0, 0, 0, 77, 77, 77, 9, 9, 9])
+    assert look(file(image, form)).grey
+    assert (read_image(file(image, form), grey=True) == 77).all()
+    image.putpalette([0, 0, 0, 77, 77, 78, 9, 9, 9])
+    assert not look(file(image, form)).grey
+
+
 def test_no_file_reaches_a_decoder_that_runs_other_programs(tmp_path):
     script = file(Image.new("RGB", (4, 4)), "EPS")
     (tmp_path / "a.png").write_bytes(script)
