@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from kzoo import private
 from kzoo.errors import StrategyError
 
 
@@ -113,7 +114,7 @@ def _mirrored(gpus: list, devices: int) -> tf.distribute.Strategy:
 
 def split_cpu(devices: int) -> None:
     """Cut the CPU in logical devices; only possible before TensorFlow has used it, once in a process."""
-    have = tf.config.list_logical_devices("CPU") if _initialised() else None
+    have = tf.config.list_logical_devices("CPU") if private.in_use() else None
     if have is None:
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
@@ -122,9 +123,3 @@ def split_cpu(devices: int) -> None:
         raise StrategyError(
             f"train.devices: this process already uses {len(have)} CPU devices, not {devices}; start anew"
         )
-
-
-def _initialised() -> bool:
-    from tensorflow.python.eager import context
-
-    return context.context()._initialized

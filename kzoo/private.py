@@ -8,10 +8,10 @@ from typing import Any
 
 import keras
 from tensorflow.python import pywrap_tfe
-from tensorflow.python.eager import backprop
+from tensorflow.python.eager import backprop, context
 from tensorflow.python.framework import op_def_registry
 
-__all__ = ["KerasTraining", "add_gradients_with", "every_layer", "operation", "sum_of_gradients"]
+__all__ = ["KerasTraining", "add_gradients_with", "every_layer", "in_use", "operation", "sum_of_gradients"]
 
 
 class KerasTraining(keras.Model):
@@ -44,6 +44,11 @@ def add_gradients_with(aggregate: Callable[[list[Any]], Any] | None) -> None:
 def sum_of_gradients(gradients: list[Any]) -> Any:
     """TensorFlow's own sum, which also knows sparse gradients."""
     return backprop._aggregate_grads(gradients)
+
+
+def in_use() -> bool:
+    """Whether TensorFlow has used its devices in this process: from then on the CPU cannot be cut in logical ones."""
+    return context.context()._initialized
 
 
 def operation(name: str) -> Any:
