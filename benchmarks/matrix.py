@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from record import origin
 
-from kzoo import runs, train
+from kzoo import runs
 from kzoo.recipe import load
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +58,7 @@ def main() -> None:
         source, _ = runs.open_sources(recipe)
         steps = source.size // recipe.train.batch_size
         model = runs.build_method(recipe, source)
-        train.compile_method(model, recipe, steps)
+        runs.compile_method(model, recipe, source)
         before = [variable.numpy() for variable in model.backbone.trainable_variables]
         stream = model.stream(source, batch_size=recipe.train.batch_size, seed=recipe.seed)
         loss = model.fit_batches(stream, steps_per_epoch=steps, verbose=0).history["loss"][-1]

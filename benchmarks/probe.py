@@ -86,13 +86,12 @@ def measure(name: str, overrides: list[str], minutes: float, console: Console) -
 
 def _seconds_per_step(recipe: Any) -> tuple[float, int]:
     """CPU seconds of one step, and the steps of an epoch."""
-    from kzoo.runs import build_method, open_sources
-    from kzoo.train import compile_method
+    from kzoo.runs import build_method, compile_method, open_sources
 
     source, _ = open_sources(recipe)
     steps = recipe.train.steps_per_epoch or source.size // recipe.train.batch_size
     method = build_method(recipe, source)
-    compile_method(method, recipe, steps)
+    compile_method(method, recipe, source)
     fit = {"batch_size": recipe.train.batch_size, "verbose": 0, "epochs": 1}
     method.fit(source, steps_per_epoch=1, **fit)
     before = time.process_time()

@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,7 +51,12 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_folder(path: Path) -> None:
-    """Delete a folder; a process that is killed meanwhile leaves all of it or nothing that looks like it."""
+    """Delete a folder, or what lies in its place; a process that is killed meanwhile leaves all of it or nothing that
+    looks like it.
+    """
+    if not path.is_dir() or path.is_symlink():
+        path.unlink()
+        return
     scratch = tempfile.mkdtemp(prefix=f"{_SCRATCH}{path.name}.", dir=path.parent)
     os.rename(path, scratch)
     shutil.rmtree(scratch)
@@ -91,6 +97,20 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, data: Any) -> None:
     """Replace the file at `path` with JSON. Numbers that JSON does not have, NaN and the infinities, become null."""
     write_text(path, json.dumps(finite(data), indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; {} where there is no such file, or, with a warning, where it is damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        warnings.warn(f"{path}: damaged; it is passed over, and written anew", stacklevel=2)
+        return {}
+    return found
 
 
 def finite(data: Any) -> Any:

@@ -1,5 +1,6 @@
 """What surrounds a training: who else is in its folder, whether that can be written, whether the others are there."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,7 @@ from kzoo.files import locked
 from kzoo.runs import Run
 
 _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
+_IN_THE_WAY = {errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY}
 
 
 @contextmanager
@@ -24,6 +26,12 @@ def writing(run: Run) -> Iterator[None]:
         with disk.writing(run.folder, TrainingError, "then go on with --resume: the last checkpoint is whole"):
             yield
     except (OSError, tf.errors.OpError) as error:  # TensorBoard's files are written by TensorFlow
+        place = str(getattr(error, "filename2", None) or getattr(error, "filename", None))
+        if isinstance(error, OSError) and error.errno in _IN_THE_WAY and place.startswith(str(run.folder)):
+            raise CheckpointError(
+                f"{place}: {error.strerror}; the run keeps something else of this name there; move it away, then go "
+                "on with --resume"
+            ) from error
         if run.folder.exists():
             raise
         raise TrainingError(f"{run.folder}: is gone: it was moved or deleted during the training") from error

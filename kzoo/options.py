@@ -3,9 +3,10 @@
 This module is imported by listing commands: pydantic only, never TensorFlow.
 """
 
+import os
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 _LARGEST = 2**31 - 1  # what TensorFlow's int32 holds
 
@@ -18,10 +19,19 @@ Depth = Annotated[int, Field(ge=0, le=1000)]  # layers, blocks, rows of a grid
 Count = Annotated[int, Field(ge=1, le=2**24)]  # examples, negatives, clusters, tokens
 
 
+def absolute(path: str) -> str:
+    """The path from the root, seen from the folder where the command was typed; "gs://..." and the like as they are."""
+    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
+
+
+FilePath = Annotated[str, AfterValidator(absolute)]  # of a file or folder on this machine
+
+
 class Options(BaseModel):
     """Base of every plugin's options: frozen, unknown keys refused, defaults checked as well.
 
-    Numbers are finite, and whole ones are held by int32. Sizes have types of their own, `Width` and those beside it.
+    Numbers are finite, and whole ones are held by int32. Sizes have types of their own, `Width` and those beside it;
+    a path is `FilePath`, so that a run means the same wherever the next command is typed.
     Give every field a `Field(default, description=...)`: `kzoo show` prints it and the conformance suite asks for it.
     Where a default is itself Options, write `Field(default_factory=ItsOptions, ...)`: then pydantic builds a schema
     only when it is used, which keeps `kzoo list` fast however many methods are installed.
@@ -72,7 +82,7 @@ class ImageOptions(Options):
 class TFDSOptions(Options):
     """Options of every dataset named `tfds:<builder>`."""
 
-    data_dir: str | None = Field(
+    data_dir: FilePath | None = Field(
         None, description="folder that holds the prepared dataset; none: the default of tensorflow-datasets"
     )
     image_key: str = Field("image", description="feature that holds the image")

@@ -23,7 +23,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 import kzoo
 from kzoo import registry
 from kzoo.errors import PluginError, RecipeError
-from kzoo.options import place, refuse_huge
+from kzoo.options import absolute, place, refuse_huge
 from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, Spec
 
 SectionType = TypeVar("SectionType", bound="Section")
@@ -197,21 +197,28 @@ class Recipe(Section):
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """Read and check a recipe, with every default and every plugin option filled in.
 
-    overrides: `"method.options.temperature=0.1"`, the value read as YAML; they win over the file.
+    overrides: `"method.options.temperature=0.1"`, the value read as YAML; they win over the file. Those that put in
+        another method, backbone or dataset, and no other `name`, add it to the name: "quickstart-rotation".
     Raises RecipeError with all problems at once, or PluginError where the only problems are plugins that are missing,
     broken or ambiguous.
     """
     document = _Document(str(path))
     if not document.read():
         document.refuse()
+    written = {section: _at(document.data, f"{section}.name") for section in _NAMING}
     for override in overrides:
         document.override(override)
+    _name_anew(document, written)
     options = _check_plugins(document)
     recipe = _check_schema(document)
     document.refuse()
     filled = cast(Recipe, recipe).model_dump(mode="json")
     for section, values in options.items():
-        _at(filled, section)["options"] = values
+        named = _at(filled, section)
+        named["options"] = values
+        if section.endswith("data") and registry.find_dataset(named["name"]).path:
+            prefix, _, rest = named["name"].partition(":")
+            named["name"] = f"{prefix}:{absolute(rest)}"
     return Recipe.model_validate_json(json.dumps(filled))
 
 
@@ -418,6 +425,22 @@ def _at(data: Any, path: str) -> Any:
     for part in path.split("."):
         data = data.get(part) if isinstance(data, dict) else None
     return data
+
+
+_NAMING = ("data", "backbone", "method")
+
+
+def _name_anew(document: _Document, written: dict[str, Any]) -> None:
+    """Add to the recipe's name what overrides put in, as another method makes another run of it."""
+    name = document.data.get("name")
+    if ("name",) in document.overrides or not isinstance(name, str):
+        return
+    for section, before in written.items():
+        now = _at(document.data, f"{section}.name")
+        if isinstance(now, str) and now != before:
+            last = re.split(r"[:/]", now.rstrip("/"))[-1]
+            name += "-" + re.sub(r"[^A-Za-z0-9._-]+", "-", last)
+    document.data["name"] = name[:64]
 
 
 def _check_schema(document: _Document) -> Recipe | None:

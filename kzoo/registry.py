@@ -43,6 +43,7 @@ _PREFIXES = {
         summary="A folder of images; sub-folders, where there are any, are the splits or the classes",
         splits=(),
         source="the folder",
+        path=True,
     ),
 }
 

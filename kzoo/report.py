@@ -1,7 +1,8 @@
 """What a trained run is worth: the honest table, the pictures, and the export."""
 
 import csv
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,10 @@ from kzoo.console import marked
 from kzoo.data import Source, evaluation_batches, training_stream
 from kzoo.errors import EvaluationError, ExportError, NotKept
 from kzoo.evaluate import EvaluationSettings, Features, compare, embed_all, evaluate, pretext_table, table
-from kzoo.export import export_backbone
+from kzoo.export import METADATA, export_backbone
 from kzoo.failures import short
-from kzoo.files import write_json
+from kzoo.files import read_json, write_json
 from kzoo.method import Batch, Method
-from kzoo.recipe import Recipe
 from kzoo.runs import Run, build_method, input_shape, open_sources, plugin_versions
 from kzoo.text import words, wrapped
 
@@ -40,7 +40,7 @@ def evaluate_run(folder: Path, console: Console, sources: Sources | None = None)
     run = Run(Path(folder))
     recipe = run.recipe
     train, test = sources or open_sources(recipe)
-    encoders = {"trained": run.encoder(train), "untrained": build_method(recipe, train).encoder}
+    encoders = {"trained": run.encoder(train, console), "untrained": build_method(recipe, train).encoder}
     size = input_shape(recipe, train)[0]
     wanted = recipe.evaluate
     settings = EvaluationSettings(
@@ -71,6 +71,7 @@ def evaluate_run(folder: Path, console: Console, sources: Sources | None = None)
     report["data"] = {"train": train.name, "test": test.name if test else None, "held_out": test is not None}
     report["pretext"] = run.record.get("pretext", {})
     report["other_features"] = {feature: comparisons[feature] for feature in others}
+    report["made_from"] = made_from(run)
     refused = _refused(run, report)
     if any(report["pretext"].values()):
         console.print(pretext_table(report["pretext"]))
@@ -161,7 +162,7 @@ def pretext_examples(
 
 
 def export_run(
-    folder: Path, formats: list[str], destination: Path | None, console: Console, sources: Sources | None = None
+    folder: Path, formats: Sequence[str], destination: Path | None, console: Console, sources: Sources | None = None
 ) -> list[Path]:
     """Export the trained encoder of a run. Returns the folders written.
 
@@ -170,19 +171,22 @@ def export_run(
     """
     run = Run(Path(folder))
     recipe = run.recipe
+    if not formats:
+        return []
     source, _ = sources or open_sources(recipe)
+    encoder = run.encoder(source, console)
     exports, written = destination or run.folder / "exports", []
     for format_name in formats:
         if format_name != "saved_model":
             raise ExportError(f"export.formats: '{format_name}' is unknown; known: saved_model")
         with console.status("exporting"), disk.writing(exports, ExportError):
             path = export_backbone(
-                run.encoder(source),
+                encoder,
                 exports,
                 name=recipe.name,
                 size=input_shape(recipe, source)[:2],
                 vocabulary=source.vocabulary,
-                metadata=_facts(recipe, source),
+                metadata=_facts(run, source),
             )
         console.print(
             f"Exported to [bold]{marked(path)}[/bold]: loaded again, it answered one example and three as the "
@@ -192,9 +196,22 @@ def export_run(
     return written
 
 
-def _facts(recipe: Recipe, source: Source) -> dict[str, Any]:
+def made_from(run: Run) -> dict[str, Any]:
+    """What an evaluation of a run's weights would say it was made from."""
+    settings = run.recipe.model_dump_json(include={"evaluate"})
+    return {**run.record.get("weights", {}), "evaluate": hashlib.sha256(settings.encode()).hexdigest()}
+
+
+def exported(run: Run, format_name: str) -> bool:
+    """Whether the run holds an export in this format of the weights that it has now."""
+    written = (run.folder / "exports" / run.recipe.name).glob(f"*/{METADATA}")
+    return any(read_json(path).get("made_from") == run.record.get("weights") for path in written)
+
+
+def _facts(run: Run, source: Source) -> dict[str, Any]:
     return {
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": run.recipe.model_dump(mode="json"),
+        "made_from": run.record["weights"],
         "plugins": plugin_versions(),
         "trained_on": {"dataset": source.name, "examples": source.size},
     }

@@ -1,6 +1,7 @@
 """Going on with a run that exists: what may have changed since, and what is loaded."""
 
 import csv
+import warnings
 from pathlib import Path
 
 from rich.console import Console
@@ -9,9 +10,10 @@ from kzoo import checkpoint, workers
 from kzoo.checkpoint import Checkpoint
 from kzoo.console import marked
 from kzoo.data import Source
-from kzoo.errors import CheckpointError
+from kzoo.errors import CheckpointError, RecipeError
 from kzoo.files import replacing, sweep
 from kzoo.method import Method
+from kzoo.plan import steps_per_epoch
 from kzoo.recipe import Recipe, changes, decisive, recipe_hash
 from kzoo.runs import Run, plugin_versions, versions
 
@@ -54,6 +56,13 @@ def resume_run(
             f"{source.name}: has {source.size:,} examples, had {made_with['examples']:,} when {found.path} was saved; "
             "restore the data, or start anew"
         )
+    run.check_data(source, made_with.get("data", ""))
+    total = recipe.train.epochs * steps_per_epoch(recipe, source.size)
+    if found.step > total:
+        raise RecipeError(
+            f"train.epochs: {recipe.train.epochs} makes {total:,} steps, {run.folder} has made {found.step:,}; ask for "
+            "as many epochs or more, or train anew in another --run-dir"
+        )
     changed = _changed(made_with["plugins"], plugin_versions())
     if changed and not allow_plugin_change:
         raise CheckpointError(
@@ -79,13 +88,19 @@ def _changed(then: dict[str, str], now: dict[str, str]) -> str:
 
 
 def forget_after(log: Path, epoch: int) -> None:
-    """Drop the rows of epochs that will be trained again, so that resuming writes each once."""
+    """Drop the rows of epochs that will be trained again, so that resuming writes each once, and rows that are damaged,
+    with a warning.
+    """
     if not log.exists():
         return
-    rows = list(csv.reader(log.open(newline="")))
-    kept = [row for row in rows[1:] if row and int(float(row[0])) < epoch]
+    with log.open(newline="", encoding="utf-8", errors="replace") as file:
+        header, *rows = list(csv.reader(file.read().replace("\0", "").splitlines())) or [[]]
+    sound = [row for row in rows if len(row) == len(header) and row[0].isdecimal()] if header[:1] == ["epoch"] else []
+    if len(sound) < len([row for row in rows if row]):
+        warnings.warn(f"{log}: damaged; rows that cannot be read are left out", stacklevel=2)
+    kept = [row for row in sound if int(row[0]) < epoch]
     if not kept:
         log.unlink()  # with its header, which CSVLogger then writes again
         return
     with replacing(log) as scratch, scratch.open("w", newline="") as file:
-        csv.writer(file).writerows([rows[0], *kept])
+        csv.writer(file).writerows([header, *kept])

@@ -9,20 +9,31 @@ import keras
 from rich.console import Console
 from rich.table import Table
 
-from kzoo import devices, optimizers, plan, workers
+from kzoo import devices, plan, workers
 from kzoo.callbacks import Pace, ProgressBar, SaveCheckpoints
+from kzoo.census import census_lines
 from kzoo.checkpoint import Checkpoint
 from kzoo.console import marked
 from kzoo.data import Source
 from kzoo.epochs import EpochMeans
-from kzoo.errors import CheckpointError
+from kzoo.errors import CheckpointError, TrainingError
+from kzoo.files import read_json
 from kzoo.guards import alone, together, writing
 from kzoo.method import Method
 from kzoo.plugins import load_plugins
-from kzoo.recipe import Recipe
-from kzoo.report import evaluate_run, export_run, picture_training, pretext_figures
+from kzoo.provenance import Origin
+from kzoo.recipe import Recipe, recipe_hash
+from kzoo.report import (
+    Sources,
+    evaluate_run,
+    export_run,
+    exported,
+    made_from,
+    picture_training,
+    pretext_figures,
+)
 from kzoo.resume import forget_after, refuse_changes, resume_run
-from kzoo.runs import Run, build_method, open_sources, plugin_versions
+from kzoo.runs import Run, build_method, compile_method, open_sources, plugin_versions, precision, versions
 from kzoo.signals import heard_signals
 
 
@@ -34,10 +45,12 @@ def train(
     Args:
         run_dir: the run's folder; by default `runs/<name>`.
         resume: go on from the newest checkpoint that verifies, exactly: as if the training had never stopped. From the
-            beginning, and saying so, where there is none yet.
+            beginning, and saying so, where there is none yet. What a finished run has already is not made again.
         allow_plugin_change: resume although plugins of other versions are installed than the run was made with.
 
     Raises:
+        RecipeError: the data do not fill one batch, or the run has made more steps than the recipe asks for.
+        DataError: the data cannot be read, or are not those that the run began with.
         CheckpointError: the folder holds a run already, or one that cannot be resumed with this recipe.
         Interrupted: SIGHUP, SIGTERM or SIGINT came; the training is saved.
         TrainingError: the loss is not a number, or the folder cannot be written.
@@ -52,16 +65,13 @@ def train(
     chief = workers.is_chief(strategy)
     if not chief:
         console = Console(quiet=True)
-    source, test = sources = open_sources(recipe)
-    steps = plan.steps_per_epoch(recipe, source.size)
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(recipe.train.precision)
-    try:
-        with strategy.scope():
-            method = build_method(recipe, source)
-            compile_method(method, recipe, steps)
-    finally:
-        keras.config.set_dtype_policy(policy)
+    source, _ = sources = open_sources(recipe)
+    for line in census_lines(source.census) if source.census else ():
+        console.print(line, markup=False, soft_wrap=True)
+    total = plan.steps_per_epoch(recipe, source.size) * recipe.train.epochs
+    with strategy.scope(), precision(recipe):
+        method = build_method(recipe, source)
+        compile_method(method, recipe, source)
 
     with writing(run), alone(run, strategy), together(strategy, run):
         found = resume_run(run, method, recipe, source, allow_plugin_change, console) if resume else None
@@ -73,47 +83,55 @@ def train(
                 "put the run on a file system that all of them share"
             )
         if chief:
-            run.start(recipe, devices.describe(strategy))
-        if chief and found:
-            earlier = run.record.get("resumed", [])
-            run.note(resumed=[*earlier, {"step": start, "plugins": found.made_with["plugins"]}])
-        console.print(_plan(recipe, run, method, source, devices.describe(strategy)))
-        began = time.monotonic()
-        if start < recipe.train.epochs * steps:
-            _fit(run, recipe, method, source, steps, found, console)
-        if not chief:
-            return run
-        run.save_encoder(method.encoder)
-        run.note(status="trained", seconds=round(time.monotonic() - began, 1))
-        picture_training(run, method, source, test, console)
-        run.note(pretext=pretext_figures(run, method, source, test, console))
-        evaluate_run(run.folder, console, sources)
-        export_run(run.folder, list(recipe.export.formats), None, console, sources)
-        run.note(status="finished")
-    console.print(f"\nEverything is in [bold]{marked(run.folder)}[/bold]")
+            run.start(recipe, source.census)
+        if start < total:
+            device = devices.describe(strategy)
+            if chief:
+                _note_beginning(run, recipe, device, found)
+            console.print(_plan(recipe, run, method, source, device))
+            began = time.monotonic()
+            _fit(run, recipe, method, source, found, console)
+            if chief:
+                run.note(seconds=round(time.monotonic() - began, 1))
+        if chief:
+            _finish(run, recipe, method, sources, Origin(total, recipe_hash(recipe), source.digest), console)
     return run
 
 
-def compile_method(method: Method, recipe: Recipe, steps_per_epoch: int) -> None:
-    """Give a method its recipe's optimizer; inside the strategy's scope."""
-    settings = recipe.train
-    optimizer = optimizers.build(
-        recipe.optimizer, batch_size=settings.batch_size, steps_per_epoch=steps_per_epoch, epochs=settings.epochs
-    )
-    method.compile(
-        optimizer,
-        clip_norm=recipe.optimizer.clip_norm,
-        clip_tensor_norm=recipe.optimizer.clip_tensor_norm,
-        accumulate=settings.accumulate,
-        total_steps=settings.epochs * steps_per_epoch,
-        jit_compile=settings.jit_compile,
-    )
+def _note_beginning(run: Run, recipe: Recipe, device: str, found: Checkpoint | None) -> None:
+    run.note(status="training", seed=recipe.seed, device=device, versions=versions(), plugins=plugin_versions())
+    if found:
+        earlier = run.record.get("resumed", [])
+        run.note(resumed=[*earlier, {"step": found.step, "plugins": found.made_with["plugins"]}])
 
 
-def _fit(
-    run: Run, recipe: Recipe, method: Method, source: Source, steps: int, found: Checkpoint | None, console: Console
-) -> None:
+def _finish(run: Run, recipe: Recipe, method: Method, sources: Sources, origin: Origin, console: Console) -> None:
+    """Whatever of weights, evaluation and exports the trained run does not have yet, or has of another state."""
+    source, test = sources
+    if not origin.holds(run.weights, run.record.get("weights")):
+        run.save_encoder(method.encoder, origin)
+    evaluated = read_json(run.evaluation).get("made_from") == made_from(run)
+    formats = [name for name in recipe.export.formats if not exported(run, name)]
+    if evaluated and not formats:
+        run.note(status="finished")
+        console.print(
+            f"nothing to do: [bold]{marked(run.folder)}[/bold] is finished at step {origin.step:,}, evaluated, exported; "
+            "raise train.epochs to go on"
+        )
+        return
+    run.note(status="trained")
+    if not evaluated:
+        picture_training(run, method, source, test, console)
+        run.note(pretext=pretext_figures(run, method, source, test, console))
+        evaluate_run(run.folder, console, sources)
+    export_run(run.folder, formats, None, console, sources)
+    run.note(status="finished")
+    console.print(f"\nEverything is in [bold]{marked(run.folder)}[/bold]")
+
+
+def _fit(run: Run, recipe: Recipe, method: Method, source: Source, found: Checkpoint | None, console: Console) -> None:
     log, start = run.logs / "metrics.csv", found.step if found else 0
+    steps = plan.steps_per_epoch(recipe, source.size)
     bar = ProgressBar(recipe.train.epochs, steps, recipe.train.batch_size, start, console)
     callbacks: list[Any] = [EpochMeans(), Pace(recipe.train.batch_size)]
     if workers.is_chief(method.distribute_strategy):
@@ -142,6 +160,11 @@ def _fit(
             )
     finally:
         bar.close()
+    if saver.step != steps * recipe.train.epochs:  # nothing untrained may look trained
+        raise TrainingError(
+            f"{run.folder}: the training ended at step {saver.step:,} of {steps * recipe.train.epochs:,}; a callback "
+            "stopped it, or the data ended; see what it said, then go on with --resume"
+        )
 
 
 def _plan(recipe: Recipe, run: Run, method: Method, source: Source, device: str) -> Table:

@@ -75,7 +75,7 @@ def test_the_log_has_a_row_for_each_epoch(finished):
 
 def test_the_export_answers_as_the_trained_backbone(finished):
     folder, _ = finished
-    answer = tf.saved_model.load(str(folder / "exports" / "quickstart" / "1")).signatures["serving_default"]
+    answer = tf.saved_model.load(str(folder / "exports" / "quickstart-convnet4" / "1")).signatures["serving_default"]
     image = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1)).astype("uint8")
     embedding = answer(image=tf.constant(image))["embedding"]
     source, _ = open_sources(recipe())
@@ -139,7 +139,7 @@ def test_the_same_recipe_gives_the_same_weights_and_resuming_too(finished, tmp_p
     begin, later = (set(stored(path)) for path in saves)
     assert begin.issuperset(baseline)  # what is evaluated as untrained is what the training began with
     assert not later.issuperset(baseline)
-    with pytest.raises(EvaluationError, match=r"no trained backbone; finish it with `kzoo train --resume`"):
+    with pytest.raises(EvaluationError, match=r"stands at step 3 of 6; finish it with `kzoo train --resume`"):
         evaluate_run(tmp_path / "killed", Console(file=StringIO()))
     run(tmp_path / "killed", *TRAIN_ONLY, resume=True)
     assert weights(tmp_path / "killed") == weights(folder)

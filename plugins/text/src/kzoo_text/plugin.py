@@ -93,4 +93,5 @@ def kzoo_datasets() -> Iterator[DatasetSpec]:
         modality="text",
         splits=(),
         source="the files",
+        path=True,
     )
