@@ -115,8 +115,8 @@ def _finish(run: Run, recipe: Recipe, method: Method, sources: Sources, origin: 
     if evaluated and not formats:
         run.note(status="finished")
         console.print(
-            f"nothing to do: [bold]{marked(run.folder)}[/bold] is finished at step {origin.step:,}, evaluated, exported; "
-            "raise train.epochs to go on"
+            f"nothing to do: [bold]{marked(run.folder)}[/bold] is finished at step {origin.step:,}, evaluated and "
+            "exported; raise train.epochs to go on"
         )
         return
     run.note(status="trained")
