@@ -1,6 +1,7 @@
 """What the source of kzoo and its plugins must be, read without running it."""
 
 import ast
+import graphlib
 import importlib
 import pkgutil
 from pathlib import Path
@@ -37,3 +38,50 @@ def test_a_public_name_is_not_that_of_a_module_beside_it(package):
     beside = {found.name for found in pkgutil.iter_modules(module.__path__)}
     shadowed = {name for name in beside & set(dir(module)) if not isinstance(getattr(module, name), ModuleType)}
     assert shadowed == set()
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in (ROOT / "kzoo").rglob("*.py") if "template" not in path.parts}
+
+
+def arrows(source: str) -> set[str]:
+    """The modules of kzoo that a source imports when it runs, within functions too; not for types alone."""
+    found = set()
+    waiting = [ast.parse(source)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {
+                inner if (inner := f"{node.module}.{name.name}") in MODULES else node.module for name in node.names
+            }
+        waiting += ast.iter_child_nodes(node)
+    return found & MODULES.keys() - {"kzoo"}
+
+
+def test_imports_go_one_way():
+    """No module imports, however far round, what imports it."""
+    graph = {name: arrows(path.read_text()) - {name} for name, path in MODULES.items()}
+    assert sum(map(len, graph.values())) > 200
+    order = list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, and names the circle
+    assert order.index("kzoo.errors") < order.index("kzoo.recipe") < order.index("kzoo.cli")
+
+
+def test_a_circle_would_be_noticed():
+    late = "def f():\n    from kzoo.cli import main\n"
+    only_types = "if TYPE_CHECKING:\n    from kzoo.cli import main\n"
+    assert arrows(late) == {"kzoo.cli"}
+    assert arrows(only_types) == set()
+    with pytest.raises(graphlib.CycleError):
+        list(
+            graphlib.TopologicalSorter(
+                {"kzoo.cli": arrows("import kzoo.errors"), "kzoo.errors": arrows(late)}
+            ).static_order()
+        )
