@@ -14,7 +14,7 @@ One fact makes it fast: cropping, resizing, flipping, blurring and changing colo
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -547,14 +547,20 @@ def draw_blur(seeds: tf.Tensor, sigma: Range = (0.1, 2.0), p: float = 0.5) -> tf
     return tf.where(bernoulli(fold_in(seeds, "chosen"), p), uniform(fold_in(seeds, "sigma"), (), *sigma), 0.0)
 
 
-def blur_radius(height: int, sigma: Range = (0.1, 2.0), kernel_size: int | None = None) -> int:
-    """Half of the kernel: `kernel_size` pixels, by default a tenth of the height, made odd, at least 3 (SimCLR).
+BlurKernel = Literal["share", "full"]
 
-    Never more than three times the largest sigma: what lies beyond weighs 0.1 %, less than a step of 8-bit colour.
+
+def blur_radius(height: int, sigma: Range = (0.1, 2.0), kernel: int | BlurKernel = "share") -> int:
+    """Half of the kernel, which has so many pixels; or a "share", a tenth of the height, made odd, at least 3 (SimCLR).
+
+    Never more than three times the largest sigma: what lies beyond weighs 0.1 %, less than a step of 8-bit colour. So
+    much "full" has in any case, like Pillow's filter: in small images a share cuts the kernel off (at 32 pixels a sigma
+    of 2 then blurs as one of 0.8 does).
     """
-    if kernel_size is None:
-        kernel_size = max(3, height // 10 // 2 * 2 + 1)
-    return min(kernel_size // 2, math.ceil(3 * sigma[1]))
+    whole = math.ceil(3 * sigma[1])
+    if kernel == "full":
+        return whole
+    return min(whole, (max(3, height // 10 // 2 * 2 + 1) if kernel == "share" else kernel) // 2)
 
 
 def blur(images: tf.Tensor, sigma: tf.Tensor, radius: int) -> tf.Tensor:
@@ -576,10 +582,10 @@ def gaussian_blur(
     seeds: tf.Tensor,
     sigma: Range = (0.1, 2.0),
     p: float = 0.5,
-    kernel_size: int | None = None,
+    kernel: int | BlurKernel = "share",
 ) -> tf.Tensor:
     """With probability p, blur (`draw_blur`, `blur_radius`, `blur`; Chen et al. 2020, SimCLR, appendix A)."""
-    radius = blur_radius(images.shape[1] or 0, sigma, kernel_size)
+    radius = blur_radius(images.shape[1] or 0, sigma, kernel)
     return blur(images, draw_blur(seeds, sigma, p), radius)
 
 
@@ -653,6 +659,7 @@ def view(
     jitter_p: float = 0.8,
     greyscale_p: float = 0.2,
     blur_p: float = 0.5,
+    blur_kernel: BlurKernel = "share",
     solarize_p: float = 0.0,
 ) -> tf.Tensor:
     """One view of each image: crop, flip, colour jitter, greyscale, blur, solarize, as in SimCLR, MoCo v2 and BYOL.
@@ -669,7 +676,8 @@ def view(
     factors = draw_jitter(seeds, *jitter, jitter_p)
     # greyscale is saturation 0
     factors = factors._replace(saturation=tf.where(draw_greyscale(seeds, greyscale_p), 0.0, factors.saturation))
-    blurring = _Blur(draw_blur(seeds, p=blur_p), blur_radius(_sides(size)[0])) if blur_p else None
+    radius = blur_radius(_sides(size)[0], kernel=blur_kernel)
+    blurring = _Blur(draw_blur(seeds, p=blur_p), radius) if blur_p else None
     views = _render(images, boxes, flipped, size, _colour(factors, _channels(images)), blurring)
     return solarize(views, seeds, solarize_p) if solarize_p else views
 

@@ -1,7 +1,8 @@
 """Optimizers and learning-rate schedules of the papers, built from a recipe's `optimizer:` section.
 
 Keras decays weights outside the gradient for every optimizer; the papers' SGD and Adam add weight_decay * weight to
-the gradient, inside the momentum ("coupled"). Biases and normalisation parameters (fewer than two axes) never decay.
+the gradient, inside the momentum ("coupled"). Biases and normalisation parameters (fewer than two axes) decay only
+where the recipe says `decay_scope: all`, as torch's optimizers do where nobody excludes them.
 """
 
 import math
@@ -15,24 +16,27 @@ if TYPE_CHECKING:
 
 
 def decays(variable: Any) -> bool:
-    """Whether weight decay (and LARS adaptation) touches this variable: kernels, never biases or batch norm."""
+    """Whether this variable is a weight, not a bias or a parameter of a normalisation: those LARS never adapts."""
     return len(variable.shape) > 1
 
 
 class _Coupled:
-    """Adds `l2 * weight` to the gradient of every decaying variable before the optimizer sees it."""
+    """Adds `l2 * weight` to the gradient of every decaying variable before the optimizer sees it.
 
-    def __init__(self, *args: Any, l2: float = 0.0, **kwargs: Any):
+    decay_all: biases and normalisation parameters decay too, coupled or decoupled.
+    """
+
+    def __init__(self, *args: Any, l2: float = 0.0, decay_all: bool = False, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.l2 = l2
+        self.l2, self.decay_all = l2, decay_all
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        if self.l2 and decays(variable):
+        if self.l2 and (self.decay_all or decays(variable)):
             gradient = tf.convert_to_tensor(gradient) + tf.cast(self.l2, gradient.dtype) * variable
         super().update_step(gradient, variable, learning_rate)  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "l2": self.l2}  # type: ignore[misc]
+        return {**super().get_config(), "l2": self.l2, "decay_all": self.decay_all}  # type: ignore[misc]
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -50,7 +54,8 @@ class LARS(keras.optimizers.Optimizer):
     """Layer-wise adaptive rate scaling (You et al. 2017, arXiv:1708.03888), as the self-supervised papers use it.
 
     For kernels: g' = g + l2 * v; trust = eta * ||v|| / ||g'||, 1 where either norm is 0.
-    For biases and normalisation parameters: g' = g, trust = 1. Then m = momentum * m + trust * g'; v = v - lr * m.
+    For biases and normalisation parameters: g' = g (with decay_all as for kernels), trust = 1. Then
+    m = momentum * m + trust * g'; v = v - lr * m.
     """
 
     def __init__(
@@ -59,11 +64,12 @@ class LARS(keras.optimizers.Optimizer):
         momentum: float = 0.9,
         l2: float = 0.0,
         trust: float = 1e-3,
+        decay_all: bool = False,
         name: str = "lars",
         **kwargs: Any,
     ):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
-        self.momentum, self.l2, self.trust = momentum, l2, trust
+        self.momentum, self.l2, self.trust, self.decay_all = momentum, l2, trust, decay_all
 
     def build(self, variables: Any) -> None:
         if self.built:
@@ -75,8 +81,9 @@ class LARS(keras.optimizers.Optimizer):
         learning_rate = tf.cast(learning_rate, variable.dtype)
         momentum = self.momenta[self._get_variable_index(variable)]
         gradient = tf.convert_to_tensor(gradient)
-        if decays(variable):
+        if self.decay_all or decays(variable):
             gradient = gradient + tf.cast(self.l2, variable.dtype) * variable
+        if decays(variable):
             weight_norm, gradient_norm = _norm(variable), _norm(gradient)
             known = tf.logical_and(weight_norm > 0, gradient_norm > 0)
             ratio = tf.cast(self.trust, variable.dtype) * weight_norm / tf.where(known, gradient_norm, 1.0)
@@ -85,7 +92,8 @@ class LARS(keras.optimizers.Optimizer):
         self.assign_sub(variable, learning_rate * momentum)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "momentum": self.momentum, "l2": self.l2, "trust": self.trust}
+        own = {name: getattr(self, name) for name in ("momentum", "l2", "trust", "decay_all")}
+        return {**super().get_config(), **own}
 
 
 def _norm(x: Any) -> tf.Tensor:
@@ -144,9 +152,12 @@ def build(settings: "Optimizer", *, batch_size: int, steps_per_epoch: int, epoch
         drop=settings.drop,
     )
     coupled = settings.kind_of_decay == "coupled"
-    l2: dict[str, Any] = {"l2": settings.weight_decay if coupled else 0.0}
+    l2: dict[str, Any] = {
+        "l2": settings.weight_decay if coupled else 0.0,
+        "decay_all": settings.decay_scope == "all",
+    }
     decoupled: dict[str, Any] = {} if coupled or not settings.weight_decay else {"weight_decay": settings.weight_decay}
-    betas = {"beta_1": settings.beta_1, "beta_2": settings.beta_2}
+    betas: dict[str, Any] = {"beta_1": settings.beta_1, "beta_2": settings.beta_2}
     if settings.name == "sgd":
         return SGD(rate, momentum=settings.momentum, nesterov=settings.nesterov, **l2, **decoupled)
     if settings.name == "lars":
@@ -194,8 +205,10 @@ def another(
 
 
 def without_decay(optimizer: keras.optimizers.Optimizer, variables: list[Any]) -> None:
-    """Keep decoupled decay off biases and normalisation parameters. Before `optimizer.build`."""
+    """Keep decoupled decay off biases and normalisation parameters, unless it is for all. Before `optimizer.build`."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if getattr(optimizer, "decay_all", False):
+        return
     still = [variable for variable in variables if not decays(variable)]
     if optimizer.weight_decay and still:
         optimizer.exclude_from_weight_decay(var_list=still)

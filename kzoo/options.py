@@ -131,6 +131,11 @@ class ViewOptions(Options):
     jitter_p: float = Field(0.8, ge=0, le=1, description="probability of colour jitter")
     greyscale_p: float = Field(0.2, ge=0, le=1, description="probability of greyscale")
     blur_p: float = Field(0.5, ge=0, le=1, description="probability of Gaussian blur with sigma 0.1 to 2 pixels")
+    blur_kernel: Literal["share", "full"] = Field(
+        "share",
+        description="where the blur is cut off: share, at a tenth of the side (SimCLR), which weakens it in images "
+        "below 120 pixels; full, nowhere, as Pillow's filter",
+    )
     solarize_p: float = Field(0.0, ge=0, le=1, description="probability of inverting all values above one half")
 
     @model_validator(mode="after")

@@ -65,7 +65,8 @@ def rows(recipe: Recipe, examples: int | None = None) -> Iterator[tuple[str, str
     yield "backbone", recipe.backbone.name, recipe.backbone.options
     yield "method", recipe.method.name, recipe.method.options
     momentum = f", momentum {optimizer.momentum:g}" if optimizer.name in ("sgd", "lars") else ""
-    decay = f"{optimizer.kind_of_decay} weight decay {optimizer.weight_decay:g}"
+    scope = " of all parameters" if optimizer.decay_scope == "all" else ""
+    decay = f"{optimizer.kind_of_decay} weight decay {optimizer.weight_decay:g}{scope}"
     yield "optimizer", f"{optimizer.name}{momentum}, {decay}", {}
     rate = f"{recipe.scaled_learning_rate:.4g}"
     if optimizer.per:

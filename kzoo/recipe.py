@@ -75,11 +75,16 @@ class Optimizer(Section):
     nesterov: bool = Field(False, description="Nesterov's momentum, sgd only")
     beta_1: float = Field(0.9, ge=0, lt=1, description="decay of the first moment, adam and adamw")
     beta_2: float = Field(0.999, ge=0, lt=1, description="decay of the second moment, adam and adamw")
-    weight_decay: float = Field(5e-4, ge=0, description="weight decay; biases and normalisation have none")
+    weight_decay: float = Field(5e-4, ge=0, description="weight decay, of what decay_scope says")
     decay: Literal["coupled", "decoupled"] | None = Field(
         None,
         description="coupled: part of the gradient, as papers with sgd, lars and adam mean it; decoupled: beside it, "
         "as adamw has it; none: what the optimizer's name says",
+    )
+    decay_scope: Literal["weights", "all"] = Field(
+        "weights",
+        description="what decays: weights; or all, biases and normalisation too, as in scripts that give torch's "
+        "optimizer every parameter alike",
     )
     trust: float = Field(1e-3, gt=0, description="trust coefficient of lars")
     schedule: Literal["constant", "cosine", "step"] = Field("cosine", description="learning rate after the warm-up")

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image, ImageFilter
 
 from kzoo import augment, random
 from kzoo.errors import DataError
@@ -332,7 +333,30 @@ def test_blur_keeps_a_constant_and_the_variance_of_a_point():
 def test_kernel_is_simclr_s_and_never_longer_than_three_sigma():
     assert [augment.blur_radius(height, (0.1, 100.0)) for height in (16, 32, 96, 128, 224)] == [1, 1, 4, 6, 11]
     assert augment.blur_radius(224) == 6
-    assert augment.blur_radius(224, kernel_size=7) == 3
+    assert augment.blur_radius(224, kernel=7) == 3
+
+
+def test_a_full_kernel_blurs_small_images_as_pillow_does():
+    """An edge in 32 pixels at sigma 2: within two steps of 8-bit colour; cut off at a tenth of the side, 25 away."""
+    edge = np.zeros((1, 32, 32, 1), "float32")
+    edge[:, :, 16:] = 1.0
+    pillow = Image.fromarray((edge[0, :, :, 0] * 255).astype("uint8")).filter(ImageFilter.GaussianBlur(2.0))
+    away = {}
+    for kernel in ("full", "share"):
+        blurred = augment.blur(edge, tf.constant([2.0]), augment.blur_radius(32, kernel=kernel))
+        away[kernel] = np.abs(np.array(blurred)[0, :, :, 0] * 255 - np.asarray(pillow)).max()
+    assert away["full"] < 5
+    assert away["share"] > 25
+
+
+def test_a_view_s_blur_kernel_reaches_the_blur():
+    images = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3)).astype("uint8")
+    seeds, still = seeds_for(64), {"scale": (1.0, 1.0), "jitter_p": 0.0, "greyscale_p": 0.0, "blur_p": 1.0}
+    least = {  # of the image with the largest sigma, whose neighbours differ least
+        kernel: np.var(np.diff(augment.view(images, seeds, 32, blur_kernel=kernel, **still), axis=1), axis=(1, 2, 3))
+        for kernel in ("share", "full")
+    }
+    assert least["full"].min() < 0.5 * least["share"].min()
 
 
 def test_drawn_sigmas():

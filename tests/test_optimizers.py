@@ -52,6 +52,28 @@ def test_decoupled_decay_leaves_biases_alone():
     assert float(bias[0]) == 1.0
 
 
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lars"])
+def test_decay_scope_says_whether_biases_decay(name):
+    """Gradient 0, rate 0.1, decay 0.5, one step: a bias of 1 stays, or decays as the kernel does (but for LARS)."""
+    moved = {}
+    for scope in ("weights", "all"):
+        settings = Optimizer(
+            name=name, learning_rate=0.1, weight_decay=0.5, schedule="constant", decay_scope=scope, trust=1.0
+        )
+        made = optimizers.build(settings, batch_size=1, steps_per_epoch=10, epochs=1)
+        made = optimizers.another(made, 1.0)  # the scope is part of the configuration
+        kernel, bias = keras.Variable(np.ones((1, 1), "float32")), keras.Variable(np.ones(1, "float32"))
+        optimizers.without_decay(made, [kernel, bias])
+        made.build([kernel, bias])
+        made.apply([np.zeros((1, 1), "float32"), np.zeros(1, "float32")], [kernel, bias])
+        moved[scope] = float(kernel[0, 0]), float(bias[0])
+    kernel, bias = moved["all"]
+    assert moved["weights"] == (kernel, 1.0)
+    # Adam divides the gradient by its own size; LARS takes a weight's norm for it, and a bias' gradient as it is
+    expected = {"sgd": (0.95, 0.95), "adam": (0.9, 0.9), "adamw": (0.95, 0.95), "lars": (0.9, 0.95)}[name]
+    assert (kernel, bias) == pytest.approx(expected, abs=1e-5)
+
+
 def test_lars_by_hand():
     """v = (3, 4), g = (1, 0), decay 0.1: g' = (1.3, 0.4); trust = 0.001 * 5 / |g'|; two steps of momentum 0.9."""
     weight, momentum = np.array([[3.0, 4.0]]), np.zeros((1, 2))

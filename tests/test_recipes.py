@@ -20,6 +20,7 @@ def test_a_recipe_is_sound(path):
     assert head.startswith("# What it shows:")
     if Path(path).parent.name not in ("recipes", *SMALL):
         assert "not run here" in head.lower()
+        assert "\n# Differs from the authors' script: " in head
         assert recipe.data.name.startswith("tfds:")
 
 

@@ -13,7 +13,7 @@ from kzoo_backbones.options import (
     VisionTransformerOptions,
     VisionTransformerTinyOptions,
 )
-from kzoo_backbones.resnet import resnet18, small_resnet
+from kzoo_backbones.resnet import resnet18, resnet50, small_resnet
 from pydantic import ValidationError
 
 from kzoo.errors import OptionsError, RecipeError
@@ -153,6 +153,17 @@ def test_zero_init_residual_makes_blocks_the_identity():
     assert not np.allclose(plain(x)["map_1"], keras.Model(plain.inputs, plain.get_layer("stem_relu").output)([x]))
 
 
+def test_heads_and_class_token_of_a_vit():
+    """MoCo v3's ViT-S has 12 heads of 32, not 6 of 64; the same number of weights."""
+    model = build("vit_small", (32, 32, 3), depth=1, patch_size=16, heads=12, class_token_std=1e-6)
+    assert model.get_layer("block_1").heads == 12
+    assert 0 < float(np.std(model.get_layer("class_token").token)) < 2e-6
+    plain = build("vit_small", (32, 32, 3), depth=1, patch_size=16)
+    assert plain.get_layer("block_1").heads == 6
+    assert float(np.std(plain.get_layer("class_token").token)) == pytest.approx(0.02, rel=0.2)
+    assert model.count_params() == plain.count_params()
+
+
 class TestNorm:
     def test_layer_normalisation_sees_one_example(self):
         """In training, the rest of the batch changes an example's features only under batch normalisation."""
@@ -177,8 +188,15 @@ class TestNorm:
         kinds = {type(layer).__name__ for layer in model.layers}
         assert not kinds & {"BatchNormalization", "GroupNormalization"}
         assert all(layer.use_bias for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
-        with pytest.raises(ValidationError, match="zero_init_residual needs the scale of a normalisation"):
-            SmallResNetOptions(norm="none", zero_init_residual=True)
+
+    def test_without_normalisation_blocks_begin_as_their_shortcuts(self):
+        """ResNet-50, where each branch would double the square of what goes by, 16 times over."""
+        x = images(2, 64, 64, 3)
+        options = ResNetOptions(width=8, norm="none", zero_init_residual=True)
+        outputs = resnet50((None, None, 3), options)(x)
+        assert 0.1 < float(np.std(outputs["map"])) / float(np.std(outputs["map_1"])) < 10
+        plain = resnet50((None, None, 3), ResNetOptions(width=8, norm="none"))(x)
+        assert float(np.std(plain["map"])) / float(np.std(plain["map_1"])) > 20
 
 
 def test_normalisation_is_inside():

@@ -45,6 +45,15 @@ def test_every_image_enters_in_four_exact_turns():
             np.testing.assert_array_equal(batch["image"][4 * i + turn], np.rot90(image, turn) / np.float32(255))
 
 
+def test_the_border_is_black_where_the_recipe_says_so():
+    """White images: what was padded with zeros is black, mirrored it is white."""
+    white = np.full((32, 16, 16, 3), 255, "uint8")
+    for border, least in (("reflect", 1.0), ("zeros", 0.0)):
+        seen = batch_of(build(padding=4, border=border), white)["image"]
+        assert float(tf.reduce_min(seen)) == least
+    assert {float(value) for value in np.unique(seen)} == {0.0, 1.0}
+
+
 def test_four_turns_of_an_image_share_their_crop():
     batch = batch_of(build(), noise())["image"].numpy()
     for i in range(8):

@@ -32,18 +32,13 @@ class SmallResNetOptions(BackboneOptions):
     width: Width = Field(32, description="channels of the first stage; each later stage has twice as many")
     zero_init_residual: bool = Field(
         False,
-        description="start each residual branch at zero (its last normalisation's scale), so a block is the identity",
+        description="start each residual branch at zero, so a block is its shortcut: the scale of its last "
+        "normalisation, or, with norm: none, its last kernel (Fixup)",
     )
     norm: Literal["batch", "layer", "none"] = Field(
         "batch",
         description="normalisation: batch; layer, over all units of a layer, example by example; none: biases instead",
     )
-
-    @model_validator(mode="after")
-    def _scale_to_start_at_zero(self) -> Self:
-        if self.zero_init_residual and self.norm == "none":
-            raise ValueError("zero_init_residual needs the scale of a normalisation; give norm: batch or layer")
-        return self
 
 
 class ResNetOptions(SmallResNetOptions):
@@ -66,6 +61,14 @@ class VisionTransformerOptions(BackboneOptions):
 
     patch_size: Pixels = Field(16, ge=1, description="side of a patch in pixels; must divide the image's sides")
     depth: Depth = Field(12, ge=1, description="number of transformer blocks")
+    heads: Depth | None = Field(
+        None,
+        ge=1,
+        description="attention heads; must divide the width; none: as many as give each 64 (MoCo v3's ViT-S has 12)",
+    )
+    class_token_std: float = Field(
+        0.02, ge=0, description="standard deviation that the class token is drawn with (MoCo v3: 1e-6)"
+    )
 
 
 class VisionTransformerTinyOptions(VisionTransformerOptions):

@@ -21,14 +21,19 @@ Block = Callable[[keras.KerasTensor, int, int, SmallResNetOptions, str], keras.K
 
 
 def _convolution(
-    x: keras.KerasTensor, filters: int, size: int, stride: int, name: str, *, use_bias: bool = False
+    x: keras.KerasTensor,
+    filters: int,
+    size: int,
+    stride: int,
+    name: str,
+    *,
+    use_bias: bool = False,
+    kernel: str = "he_normal",
 ) -> keras.KerasTensor:
     padding = "same"
     if size > 1 and stride > 1:  # here "same" pads unevenly; published networks put size // 2 on each side
         x, padding = layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x), "valid"
-    return layers.Conv2D(filters, size, stride, padding, use_bias=use_bias, kernel_initializer="he_normal", name=name)(
-        x
-    )
+    return layers.Conv2D(filters, size, stride, padding, use_bias=use_bias, kernel_initializer=kernel, name=name)(x)
 
 
 def _norm(norm: str, gamma: str, name: str) -> keras.layers.Layer:
@@ -49,12 +54,13 @@ def _convolution_norm(
     last: bool = False,
 ) -> keras.KerasTensor:
     """last: of a residual branch, which may have to start at zero."""
-    if options.norm == "none":
-        x = _convolution(x, filters, size, stride, f"{name}_conv", use_bias=True)
+    start_at_zero = last and options.zero_init_residual
+    if options.norm == "none":  # Zhang, Dauphin and Ma 2019 ("Fixup", arXiv:1901.09321): else each block doubles x
+        kernel = "zeros" if start_at_zero else "he_normal"
+        x = _convolution(x, filters, size, stride, f"{name}_conv", use_bias=True, kernel=kernel)
     else:
         x = _convolution(x, filters, size, stride, f"{name}_conv")
-        gamma = "zeros" if last and options.zero_init_residual else "ones"
-        x = _norm(options.norm, gamma, f"{name}_norm")(x)
+        x = _norm(options.norm, "zeros" if start_at_zero else "ones", f"{name}_norm")(x)
     return layers.ReLU(name=f"{name}_relu")(x) if relu else x
 
 

@@ -54,10 +54,14 @@ class Positions(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="kzoo_backbones")
 class ClassToken(layers.Layer):
-    """Puts one learned token before the others. `[B, T, D]` to `[B, 1 + T, D]`."""
+    """Puts one learned token before the others. `[B, T, D]` to `[B, 1 + T, D]`. deviation: that it is drawn with."""
+
+    def __init__(self, deviation: float = 0.02, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.deviation = deviation
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        start = keras.initializers.RandomNormal(stddev=0.02)
+        start = keras.initializers.RandomNormal(stddev=self.deviation)
         self.token = self.add_weight(name="token", shape=(1, 1, input_shape[-1]), initializer=start)
 
     def call(self, inputs: Any) -> Any:
@@ -67,6 +71,9 @@ class ClassToken(layers.Layer):
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         batch, length, width = input_shape
         return batch, None if length is None else length + 1, width
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "deviation": self.deviation}
 
 
 def _vit(
@@ -92,9 +99,9 @@ def _vit(
     x = layers.Conv2D(dimension, patch, patch, kernel_initializer=drawn, name="patches")(x)
     x = layers.Reshape((height * width, dimension), name="patch_tokens")(x)
     x = Positions(height, width, name="positions")(x)
-    x = ClassToken(name="class_token")(x)
+    x = ClassToken(options.class_token_std, name="class_token")(x)
     for index in range(1, options.depth + 1):
-        x = TransformerBlock(heads, name=f"block_{index}")(x)
+        x = TransformerBlock(options.heads or heads, name=f"block_{index}")(x)
     x = LayerNormalization(name="norm")(x)
     return keras.Model(inputs, {"embedding": x[:, 0], "tokens": x[:, 1:]}, name=name)
 

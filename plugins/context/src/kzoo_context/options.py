@@ -13,6 +13,9 @@ class RotationOptions(ImageOptions):
         "pad", description="pad: pad by `padding` and crop back (CIFAR); resized: random resized crop (ImageNet)"
     )
     padding: Pixels = Field(4, description="pixels of padding before the crop")
+    border: Literal["reflect", "zeros"] = Field(
+        "reflect", description="what the padding shows: the image mirrored; or zeros, black, as in the authors' code"
+    )
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip before rotating")
     feature: str = Field(
         "embedding",

@@ -36,7 +36,8 @@ class Rotation(Method):
             images = augment.random_resized_crop(images, seed, size, flip=options.flip)
         else:
             images = resize_and_crop(to_float(images), size)
-            images = augment.pad_crop(images, seed, padding=options.padding, flip=options.flip)
+            mode = "constant" if options.border == "zeros" else "reflect"
+            images = augment.pad_crop(images, seed, padding=options.padding, mode=mode, flip=options.flip)
         return {"image": augment.rotations4(images), "turn": tf.tile(tf.range(4), [tf.shape(images)[0]])}
 
     def build_heads(self) -> None:
