@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kzoo import optimizers, replicas, sums, workers
+from kzoo import optimizers, replicas, sums, workers, xla
 from kzoo.data import Source, array_source, to_float, training_stream
 from kzoo.epochs import EpochMeans, RestOfEpoch
 from kzoo.errors import DataError, StrategyError
@@ -22,7 +22,7 @@ from kzoo.options import Options
 from kzoo.private import KerasTraining
 from kzoo.random import fold_in
 from kzoo.schedules import Time
-from kzoo.specs import DataFacts
+from kzoo.specs import DataFacts, too_few
 from kzoo.steps import Batch, Logs, StepLogs, Update
 
 
@@ -31,6 +31,8 @@ class Bridge(KerasTraining):
 
     backbone: keras.Model
     options: Options
+    xla: bool
+    least_examples: int
     data: DataFacts
     optimizers: dict[str, keras.optimizers.Optimizer]
 
@@ -61,14 +63,16 @@ class Bridge(KerasTraining):
             total_steps: of the whole training, for what changes in its course, over all that `fit` is called for; none:
                 each call of `fit` is a training of its own, whose steps it counts.
             steps_per_epoch: for what goes by epochs; none: `fit` tells.
-            jit_compile: "auto" means XLA on one accelerator only; on the CPU it makes steps several times slower.
+            jit_compile: "auto" means XLA on one accelerator only, where it can compile the step; on the CPU it makes
+                steps several times slower.
 
         Raises:
             StrategyError: the optimizer clips by itself under several replicas, where it would clip each replica's
                 part of the gradient; or float16 is asked for there.
         """
+        self.may_do_without_xla = jit_compile == "auto"
         if jit_compile == "auto":
-            jit_compile = replicas.count() == 1 and bool(tf.config.list_physical_devices("GPU"))
+            jit_compile = self.xla and replicas.count() == 1 and bool(tf.config.list_physical_devices("GPU"))
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         own: keras.optimizers.Optimizer = self.optimizer  # type: ignore[has-type]
         self.optimizers = {}
@@ -143,8 +147,12 @@ class Bridge(KerasTraining):
         Args:
             batches: they begin with the batch of `start_step`.
             start_step: as in `fit`. Callbacks that can `set_state` are not told again that this epoch begins.
+
+        Raises:
+            TrainingError: `jit_compile=True`, and XLA cannot compile the step; where that was "auto", it warns.
         """
         self._count_from(start_step, epochs * steps_per_epoch, steps_per_epoch)
+        xla.ask(self, batches)
         every: Any = list(callbacks)
         if not any(isinstance(callback, EpochMeans) for callback in every):
             every.insert(0, EpochMeans())
@@ -190,6 +198,10 @@ class Bridge(KerasTraining):
                 f"train.batch_size: {batch_size} does not divide over {shards} replicas"
                 + (f" x {self.accumulate} accumulated parts" if self.accumulate > 1 else "")
             )
+
+        if batch_size // self.accumulate < self.least_examples:
+            what = too_few(self.name, batch_size, self.accumulate, self.least_examples)
+            raise StrategyError(f"train.batch_size: {what}")
 
         def pipeline(context: Any) -> tf.data.Dataset:
             local = shards // context.num_input_pipelines

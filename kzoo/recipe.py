@@ -24,7 +24,7 @@ import kzoo
 from kzoo import registry
 from kzoo.errors import PluginError, RecipeError
 from kzoo.options import absolute, place, refuse_huge
-from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, Spec
+from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, Spec, too_few
 
 SectionType = TypeVar("SectionType", bound="Section")
 FORMAT = 1
@@ -578,6 +578,8 @@ def _check_plugins(document: _Document) -> dict[str, dict[str, Any]]:
             document.problem(("data", "name"), message)
     if backbone:
         _check_size(document, backbone, data, options)
+    if method:
+        _check_step(document, method)
     return options
 
 
@@ -636,6 +638,19 @@ def _check_features(document: _Document, backbone: BackboneSpec, method: MethodS
             offered = "; ".join(f"'{owner.name}' offers {', '.join(owner.offers)}" for owner in owners)
             message = f"no output '{feature}'; {offered}{registry.suggest(feature, known)}"
             document.problem(("evaluate", "features", index), message)
+
+
+def _check_step(document: _Document, method: MethodSpec) -> None:
+    """Refuse a step that the method cannot make."""
+    try:
+        train = _section(document, "train", Train)
+    except ValidationError:
+        return  # `_check_schema` says it
+    if train.batch_size // train.accumulate < method.least_examples:
+        message = too_few(method.name, train.batch_size, train.accumulate, method.least_examples)
+        document.problem(("train", "batch_size"), message)
+    if train.jit_compile is True and not method.xla:
+        document.problem(("train", "jit_compile"), f"XLA cannot compile '{method.name}'; set auto or false")
 
 
 def _check_pair(document: _Document, method: MethodSpec, backbone: BackboneSpec) -> None:

@@ -106,7 +106,7 @@ def pretext_figures(
     """
     found: dict[str, dict[str, float]] = {"held_out": {}, "chance": method.chance(), "own": {}}
     with console.status("asking the pretext about held-out examples"):
-        if test is not None and method.has_held_out_loss:
+        if test is not None and method.has_held_out_loss and test.size >= method.least_examples:
             size = min(run.recipe.train.batch_size, test.size)
             stream = training_stream(test, method.transform, batch_size=size, seed=run.recipe.seed)
             steps = max(1, min(test.size, _HELD_OUT) // size)

@@ -24,6 +24,9 @@ class MethodSpec:
     channels: numbers of image channels it can learn from; () means any. Where some options change that, they say so
         (`ImageOptions.image_channels`), and this is for the default ones.
     any_size: it shows the backbone parts of images and downstream uses whole ones: the backbone must take any size.
+    least_examples: that a step needs at once; 2 where the loss compares the examples of a batch, or its heads normalise
+        over them. A batch that is smaller, in one of its accumulated parts, is refused.
+    xla: whether XLA can compile its step; where not, a recipe's `jit_compile: auto` means off.
     check_options: options that make it small enough for the conformance suite (`kzoo check`).
     check_backbone: name of the backbone that suite uses; none: a tiny convnet that offers maps and tokens.
     check_learning_rate: the largest that the suite trains it with, by plain gradient descent with momentum.
@@ -44,6 +47,8 @@ class MethodSpec:
     check_backbone: str | None = None
     check_learning_rate: float = 0.05
     offers: tuple[str, ...] = ()
+    xla: bool = True
+    least_examples: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +139,12 @@ class DataFacts:
             vocabulary=tuple(plain["vocabulary"]),
             element={name: (tuple(shape), kind) for name, (shape, kind) in plain["element"].items()},
         )
+
+
+def too_few(name: str, batch_size: int, parts: int, least: int) -> str:
+    """One line on a batch, cut in parts for one update, that a method cannot learn from."""
+    shown = f"{batch_size} in {parts} parts" if parts > 1 else str(batch_size)
+    return f"'{name}' learns nothing from fewer than {least} examples at once; received {shown}"
 
 
 Spec = MethodSpec | BackboneSpec | DatasetSpec

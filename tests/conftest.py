@@ -119,8 +119,8 @@ def stub(fake) -> FakeEntry:
     return fake(
         "stub",
         methods=[
-            _method("contrast", ContrastOptions),
-            _method("tiles", TileOptions, requires=("map",), channels=(3,)),
+            _method("contrast", ContrastOptions, least_examples=2),
+            _method("tiles", TileOptions, requires=("map",), channels=(3,), xla=False),
             _method("masked_words", Options, modality="text"),
         ],
         backbones=[

@@ -1,5 +1,7 @@
 """What the base class owns, shown on a method small enough to work out by hand."""
 
+from contextlib import nullcontext
+
 import keras
 import numpy as np
 import pytest
@@ -405,3 +407,70 @@ def test_a_memory_of_each_example_needs_their_number():
         method().require_examples()
     model = Mean(backbone(), data=kzoo.DataFacts(examples=7))
     assert model.require_examples() == Mean.from_config(model.get_config()).require_examples() == 7
+
+
+class WithoutKernel(Mean):
+    """Adds a logarithm of a determinant, for which XLA has no kernel."""
+
+    def loss(self, outputs, batch):
+        return super().loss(outputs, batch) + tf.linalg.slogdet(tf.eye(2) + tf.square(outputs["mean"][0]))[1]
+
+
+class SaysSo(WithoutKernel):
+    xla = False
+
+
+class TestXLA:
+    @pytest.fixture(autouse=True)
+    def accelerator(self, monkeypatch):
+        """`auto` believes in a GPU; XLA compiles for the CPU."""
+        monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["one"])
+
+    def trained(self, kind, **settings):
+        model = method(kind)
+        model.compile(keras.optimizers.SGD(0.1), **settings)
+        model.fit(images(16), batch_size=8, verbose=0)
+        return model
+
+    def test_auto_goes_on_without_where_it_cannot_compile_the_step_and_says_so_once(self, recwarn):
+        expected = self.trained(WithoutKernel, jit_compile=False)
+        assert not [warning for warning in recwarn if "XLA" in str(warning.message)]
+        model = self.trained(WithoutKernel)
+        [warning] = [str(warning.message) for warning in recwarn if "XLA" in str(warning.message)]
+        assert warning == (
+            "mean: XLA cannot compile its step: it has no kernel for LogMatrixDeterminant; "
+            "training goes on without, which is slower"
+        )
+        assert not model.jit_compile
+        for one, other in zip(model.weights, expected.weights, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_auto_compiles_what_can_be(self):
+        model, expected = self.trained(Mean), self.trained(Mean, jit_compile=False)
+        assert model.jit_compile
+        for one, other in zip(model.weights, expected.weights, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6)
+
+    def test_auto_means_off_for_a_method_that_says_it_cannot_be(self, recwarn):
+        assert not self.trained(SaysSo).jit_compile
+        assert not [warning for warning in recwarn if "XLA" in str(warning.message)]
+
+    def test_what_is_asked_for_and_impossible_is_one_line_before_the_first_step(self):
+        message = r"^mean: XLA cannot .* no kernel for LogMatrixDeterminant; set train.jit_compile to auto or false$"
+        with pytest.raises(TrainingError, match=message):
+            self.trained(WithoutKernel, jit_compile=True)
+
+
+class Compares(Mean):
+    least_examples = 2
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "accumulate", "received"), [(1, 1, "1"), (4, 4, "4 in 4 parts"), (2, 1, ""), (4, 2, ""), (4, 1, "")]
+)
+def test_a_batch_that_leaves_nothing_to_compare_is_refused_by_name(batch_size, accumulate, received):
+    model = method(Compares)
+    model.compile(keras.optimizers.SGD(0.1), accumulate=accumulate)
+    message = f"^train.batch_size: 'mean' learns nothing from fewer than 2 examples at once; received {received}$"
+    with pytest.raises(StrategyError, match=message) if received else nullcontext():
+        model.stream(array_source("x", images()), batch_size=batch_size, seed=0)

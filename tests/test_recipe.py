@@ -526,3 +526,24 @@ def test_a_broken_plugin_matters_only_to_the_recipe_that_names_it(write, stub, f
         "ImportError: no torch; pip install --upgrade kzoo-torchy, or switch it off with KZOO_DISABLE_PLUGINS=torchy; "
         "`kzoo list methods` names those installed"
     ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (("train.batch_size=1",), "'contrast' learns nothing from fewer than 2 examples at once; received 1"),
+        (
+            ("train.accumulate=4", "train.batch_size=4"),
+            "'contrast' learns nothing from fewer than 2 examples at once; received 4 in 4 parts",
+        ),
+        (("train.accumulate=2", "train.batch_size=4"), ""),
+        (("method.name=masked_words", "train.batch_size=1"), ""),
+        (("method.name=tiles", "train.jit_compile=true"), "XLA cannot compile 'tiles'; set auto or false"),
+        (("method.name=tiles", "train.jit_compile=auto"), ""),
+        (("train.jit_compile=true",), ""),
+    ],
+)
+def test_a_step_that_the_method_cannot_make_is_refused_by_name(overrides, problem, write):
+    lines = problems(write(SOUND), *overrides, "seed=x")  # which is always wrong
+    found = [line for line in lines if line.startswith("--set train.")]
+    assert found == [f"--set {overrides[-1]}: {problem}"] * bool(problem)

@@ -4,6 +4,7 @@ import dataclasses
 
 import faulty_methods
 import faulty_options
+import numpy as np
 import pytest
 from faulty_methods import spec
 from heavy_options import HeavyOptions
@@ -154,3 +155,21 @@ def test_a_modality_without_examples_is_named(subject):
         ConformanceError, match=r"modality 'smell' has no examples to check with; known are: image, text"
     ):
         method_checks.check_pretext(subject("Good", modality="smell"))
+
+
+def test_a_loss_of_comparisons_that_a_batch_of_one_makes_zero(subject):
+    message = (
+        r"pairwise: of a batch of 1 the encoder learns nothing: the loss is -?0, its gradient 0; if the loss compares"
+    )
+    with pytest.raises(ConformanceError, match=message):
+        method_checks.check_least_examples(subject("Pairwise"))
+    for sound in (subject("PairwiseAndSaysSo", least_examples=2), subject("Good")):
+        before = [np.array(variable) for variable in sound.eager.method.variables]
+        method_checks.check_least_examples(sound)
+        for variable, value in zip(sound.eager.method.variables, before, strict=True):
+            np.testing.assert_array_equal(variable, value)  # other checks go on from here
+
+
+def test_a_record_that_says_another_least_number_of_examples(subject):
+    with pytest.raises(ConformanceError, match="has least_examples=1, PairwiseAndSaysSo has 2; let both say the same"):
+        method_checks.check_record(subject("PairwiseAndSaysSo"))

@@ -1,10 +1,13 @@
 """What the suite says of methods that go wrong in training, on replicas, in a fresh process. One traced step each."""
 
+from dataclasses import replace
+
 import pytest
 from faulty_methods import spec
 
 from kzoo.errors import ConformanceError
 from kzoo.testing import MethodSubject, MethodSuite, method_checks
+from kzoo.testing.work import COMPILED_FROM
 
 
 class TestGood(MethodSuite):
@@ -19,8 +22,8 @@ class TestGood(MethodSuite):
 def subject():
     made = []
 
-    def make(target):
-        made.append(MethodSubject(spec(target)))
+    def make(target, **more):
+        made.append(MethodSubject(spec(target, **more)))
         return made[-1]
 
     yield make
@@ -70,3 +73,26 @@ def test_what_a_fresh_process_cannot_know(subject):
     message = r"forgetful: resumed after 5 of 10 steps, .* differs by .*; draw with .*, keep state in variables"
     with pytest.raises(ConformanceError, match=message):
         method_checks.check_resume(forgetful)
+
+
+def test_a_step_that_xla_cannot_compile(subject):
+    message = r"nokernel: .*XLA cannot compile its step: it has no kernel for LogMatrixDeterminant.*; use what XLA has"
+    with pytest.raises(ConformanceError, match=message):
+        method_checks.check_xla(subject("NoKernel"))
+
+
+def test_a_method_that_says_that_xla_cannot_compile_it_is_not_asked_to(subject):
+    method_checks.check_xla(subject("NoKernelAndSaysSo", xla=False))
+    with pytest.raises(ConformanceError, match="the record has xla=True, NoKernelAndSaysSo has False; let both say"):
+        method_checks.check_record(subject("NoKernelAndSaysSo"))
+
+
+def test_a_compiled_step_that_trains_otherwise(subject, monkeypatch):
+    good = subject("Good")
+    whole = good.reference.trace
+    late = replace(whole, losses=whole.losses[COMPILED_FROM:])
+    monkeypatch.setattr(good, "ask", lambda part, remedy: late)
+    method_checks.check_xla(good)
+    monkeypatch.setattr(good, "ask", lambda part, remedy: replace(late, losses=late.losses * 1.001))
+    with pytest.raises(ConformanceError, match=r"good: compiled with XLA, the loss differs by 0\.0\d+; draw with"):
+        method_checks.check_xla(good)

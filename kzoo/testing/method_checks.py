@@ -3,31 +3,45 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from kzoo import registry, state
-from kzoo.errors import ConformanceError, ExportError, TrainingError
+from kzoo.errors import ConformanceError, ExportError, StrategyError, TrainingError
 from kzoo.evaluate import collapsed, effective_rank, embedding_std
 from kzoo.export import export_backbone
 from kzoo.layers import every_layer
 from kzoo.method import Batch, Method
 from kzoo.random import example_seeds
 from kzoo.testing import examples
-from kzoo.testing.replicas import Trace, train_on_batches
+from kzoo.testing.fresh_checks import (
+    STEP_KEYS,
+    TOLERANCE,
+    check_reload,
+    check_replicas,
+    check_resume,
+    check_xla,
+)
+from kzoo.testing.replicas import train_on_batches
 from kzoo.testing.setups import BATCH
 from kzoo.testing.spec_checks import check_listing, check_name, check_options
-from kzoo.testing.subjects import FIXED_STEPS, EagerSteps, MethodSubject, falls, made, precision
-from kzoo.testing.work import RESUMED, STEPS, run_reference
+from kzoo.testing.subjects import (
+    FIXED_STEPS,
+    EagerSteps,
+    MethodSubject,
+    falls,
+    kept,
+    made,
+    precision,
+    recorded_gradients,
+)
+from kzoo.testing.work import STEPS, run_reference
 
-TOLERANCE = 1e-5  # of training on replicas, in float64
 _OUTPUTS = r"embedding|tokens|map(_\d+)?"
 _RUN_STEPS = 40  # of the run that must not collapse
 _KEYS = "draw with kzoo.random from the keys in `seed`, one for each example"
-_STEP_KEYS = "draw with kzoo.random from batch['seed'], keep state in variables"
 
 
 def check_record(subject: MethodSubject) -> None:
@@ -42,6 +56,10 @@ def check_record(subject: MethodSubject) -> None:
             f"the record has {spec.options.__name__}, {found.__name__} annotates {found.options_class().__name__}",
             "let both name the same options",
         )
+    for name in ("xla", "least_examples"):
+        said, own = getattr(spec, name), getattr(found, name)
+        if said != own:
+            raise subject.fault(f"the record has {name}={said}, {found.__name__} has {own}", "let both say the same")
     if not spec.paper:
         raise subject.fault("the record names no paper", "give it authors, year and an identifier")
     if unknown := [name for name in spec.requires if not re.fullmatch(_OUTPUTS, name)]:
@@ -161,15 +179,13 @@ def _check_owners(subject: MethodSubject, steps: EagerSteps, declared: Mapping[i
     """With a learning rate of 0 nothing that is trained by gradient moves."""
     method = steps.method
     rates = {name: float(optimizer.learning_rate) for name, optimizer in method.optimizers.items()}
-    for optimizer in method.optimizers.values():
-        optimizer.learning_rate = 0.0
-    before = [np.array(variable) for variable in method.variables]
-    method.train_step(steps.batches[0])
-    after = [np.array(variable) for variable in method.variables]
-    for name, rate in rates.items():
-        method.optimizers[name].learning_rate = rate
-    for variable, value in zip(method.variables, before, strict=True):
-        variable.assign(value)  # other checks go on from here
+    with kept(method.variables) as before:
+        for optimizer in method.optimizers.values():
+            optimizer.learning_rate = 0.0
+        method.train_step(steps.batches[0])
+        after = [np.array(variable) for variable in method.variables]
+        for name, rate in rates.items():
+            method.optimizers[name].learning_rate = rate
     for variable, was, now in zip(method.variables, before, after, strict=True):
         if id(variable) in declared and not np.allclose(was, now, atol=1e-5):
             raise subject.fault(
@@ -178,13 +194,32 @@ def _check_owners(subject: MethodSubject, steps: EagerSteps, declared: Mapping[i
             )
 
 
+def check_least_examples(subject: MethodSubject) -> None:
+    """The smallest batch that it does not refuse teaches the encoder something."""
+    method = subject.eager.method
+    encoder = {id(variable) for variable in method.encoder.trainable_variables}
+    for count in range(method.least_examples, BATCH + 1):
+        raw = examples.raw_batch(subject.source, count)
+        with kept(method.variables), recorded_gradients() as applied:
+            try:
+                loss = float(method.train_step(method.transform(raw, example_seeds(0, 0, raw["id"])))["loss"])
+            except StrategyError:  # it cuts its batch in parts, for one
+                continue
+        if not (np.isfinite(loss) and any(size for one, size in applied.items() if one in encoder)):
+            raise subject.fault(
+                f"of a batch of {count} the encoder learns nothing: the loss is {loss:.3g}, its gradient 0",
+                "if the loss compares examples, say how many it needs: least_examples, on the class and in its record",
+            )
+        return
+
+
 def check_determinism(subject: MethodSubject) -> None:
     """Training twice from the same state over the same examples gives the same numbers."""
     reference = subject.reference
     reference.reset()
-    name, gap = _worst(reference.trace, run_reference(reference.method, subject.eager.batches))
+    name, gap = reference.trace.worst(run_reference(reference.method, subject.eager.batches))
     if gap > 0:
-        raise subject.fault(f"trained twice from the same state, {name} differs by {gap:.2g}", _STEP_KEYS)
+        raise subject.fault(f"trained twice from the same state, {name} differs by {gap:.2g}", STEP_KEYS)
 
 
 def check_loss(subject: MethodSubject) -> None:
@@ -288,58 +323,6 @@ def check_export(subject: MethodSubject) -> None:
         )
 
 
-def check_replicas(subject: MethodSubject) -> None:
-    """Several replicas train on the same global batch as one does, and all hold the same state."""
-    for count in subject.replicas:
-        several = subject.ask(f"replicas_{count}", "every tensor of a batch is this replica's part of it")
-        name, gap = _worst(subject.reference.trace, several)
-        if several.spread > 0:
-            where = several.paths[int(np.argmax(several.spreads))]
-            raise subject.fault(
-                f"{count} replicas hold different values of {where}, by {several.spread:.2g}",
-                "compute what is assigned from gathered tensors (kzoo.replicas.gather) and equal weights",
-            )
-        if gap > TOLERANCE:
-            raise subject.fault(
-                f"{count} replicas train otherwise than one: {name} differs by {gap:.2g}",
-                "update with self.minimise, compare examples over replicas.gather, draw from batch['seed']",
-            )
-
-
-def check_reload(subject: MethodSubject) -> None:
-    """Saved, and loaded in a fresh process, it is the same."""
-    method = subject.eager.method
-    found = subject.ask("reload", "let get_config and from_config rebuild what __init__ made")
-    for name, parameter in list(inspect.signature(type(method).__init__).parameters.items())[1:]:
-        named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        if named and name not in method.get_config():
-            raise subject.fault(f"get_config lacks '{name}', which __init__ takes", "make it an option")
-    if found["options"] != method.options or found["data"] != method.data:
-        raise subject.fault(
-            f"reloaded, its options are {found['options']!r} and not {method.options!r}",
-            "keep what Method.get_config holds",
-        )
-    for variable, weight in zip(method.variables, found["weights"], strict=True):
-        if not np.array_equal(variable, weight):
-            raise subject.fault(f"reloaded, {variable.path} has other values", "keep state in variables of layers")
-    if not np.allclose(method(subject.inputs), found["answer"], atol=TOLERANCE, rtol=TOLERANCE):
-        raise subject.fault("reloaded, it answers otherwise", "keep all that call needs in variables and options")
-
-
-def check_resume(subject: MethodSubject) -> None:
-    """Going on from a checkpoint, in another process, gives bit for bit what not stopping gave.
-
-    From one at the beginning, within an epoch, between two, and at the end.
-    """
-    whole = subject.reference.trace
-    resumed = subject.ask("resume", "keep all that a step needs in variables")
-    for step in RESUMED:
-        joined = replace(resumed[step], losses=np.concatenate([whole.losses[:step], resumed[step].losses]))
-        name, gap = _worst(whole, joined)
-        if gap > 0:
-            raise subject.fault(f"resumed after {step} of {STEPS} steps, {name} differs by {gap:.2g}", _STEP_KEYS)
-
-
 METHOD_CHECKS: tuple[Callable[[MethodSubject], None], ...] = (
     check_record,
     check_listing,
@@ -347,6 +330,7 @@ METHOD_CHECKS: tuple[Callable[[MethodSubject], None], ...] = (
     check_pretext,
     check_training,
     check_gradients,
+    check_least_examples,
     check_determinism,
     check_loss,
     check_collapse,
@@ -355,6 +339,7 @@ METHOD_CHECKS: tuple[Callable[[MethodSubject], None], ...] = (
     check_export,
     check_reload,
     check_resume,
+    check_xla,
     check_replicas,
 )
 
@@ -385,10 +370,3 @@ def _views(names: list[str]) -> list[tuple[str, str]]:
     numbered = [name for name in names if re.fullmatch(r".*\d", name)]
     pairs = [(a, b) for a in numbered for b in numbered if a < b and a.rstrip("0123456789") == b.rstrip("0123456789")]
     return pairs + [("query", "key")] * ({"query", "key"} <= set(names))
-
-
-def _worst(one: Trace, other: Trace) -> tuple[str, float]:
-    """Where two traces differ most, and by how much."""
-    differences = one.differences(other)
-    name = max(differences, key=differences.__getitem__)
-    return name, differences[name]

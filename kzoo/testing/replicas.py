@@ -32,7 +32,13 @@ class Trace:
 
     def distance(self, other: "Trace") -> float:
         """The largest difference from another trace, of any step's loss or any weight; relative for values above 1."""
-        return max(self.differences(other).values())
+        return self.worst(other)[1]
+
+    def worst(self, other: "Trace") -> tuple[str, float]:
+        """Where another trace differs most, and by how much; as `distance`."""
+        differences = self.differences(other)
+        name = max(differences, key=differences.__getitem__)
+        return name, differences[name]
 
     def differences(self, other: "Trace") -> dict[str, float]:
         """The largest difference in the losses, "the loss", and in each variable, by name. NaN counts as infinite."""
@@ -108,6 +114,7 @@ def build_in_float64(
     optimizer: Callable[[], object] | None = None,
     steps: int | None = None,
     seed: int = 0,
+    jit_compile: bool = False,
 ) -> Method:
     """Build and compile a method under a strategy. steps: of the whole training. The other arguments as above."""
     policy = keras.config.dtype_policy()
@@ -116,7 +123,11 @@ def build_in_float64(
         with (strategy or tf.distribute.get_strategy()).scope():
             keras.utils.set_random_seed(seed)
             method = build()
-            method.compile(optimizer() if optimizer else keras.optimizers.SGD(0.05, momentum=0.9), total_steps=steps)
+            method.compile(
+                optimizer() if optimizer else keras.optimizers.SGD(0.05, momentum=0.9),
+                total_steps=steps,
+                jit_compile=jit_compile,
+            )
     finally:
         keras.config.set_dtype_policy(policy)
     return method

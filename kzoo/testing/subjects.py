@@ -313,6 +313,17 @@ def recorded_gradients() -> Iterator[dict[int, float | None]]:
         yield applied
 
 
+@contextmanager
+def kept(variables: Sequence[keras.Variable]) -> Iterator[list[np.ndarray]]:
+    """Afterwards variables have the values again that they had before, which it gives."""
+    before = [np.array(variable) for variable in variables]
+    try:
+        yield before
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+
+
 def settle(model: keras.Model, inputs: np.ndarray) -> None:
     """Take batch normalisation most of the way to the statistics of the inputs, as training would.
 

@@ -1,5 +1,6 @@
 """The reference run, and what the fresh process does: reload, resume, train on replicas."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ from kzoo.testing.setups import BATCH, BackboneSetup, MethodSetup
 
 STEPS = 10  # of the reference run, two an epoch
 RESUMED = (0, 5, 6, STEPS)  # where it is resumed: at its beginning, within an epoch, between two, after its end
+COMPILED_FROM = 6  # on, steps that XLA compiles
 _PER_EPOCH = COUNT // BATCH
 
 
@@ -42,13 +44,16 @@ class Job:
         return {
             "reload": partial(_reload_method, self.setup, self.inputs, folder),
             "resume": partial(_resume, self.setup, self.batches, folder),
+            **({"xla": partial(_resume_with_xla, self.setup, self.batches, folder)} if self.setup.spec.xla else {}),
             **{f"replicas_{count}": partial(_replicate, self.setup, self.batches, count) for count in self.replicas},
         }
 
 
-def build_reference(setup: MethodSetup, strategy: tf.distribute.Strategy | None = None, seed: int = 0) -> Method:
+def build_reference(
+    setup: MethodSetup, strategy: tf.distribute.Strategy | None = None, seed: int = 0, jit_compile: bool = False
+) -> Method:
     """The method in float64, ready for the reference run."""
-    return build_in_float64(setup.build, strategy, setup.optimizer, STEPS, seed)
+    return build_in_float64(setup.build, strategy, setup.optimizer, STEPS, seed, jit_compile)
 
 
 def run_reference(
@@ -95,6 +100,14 @@ def _resume(setup: MethodSetup, batches: Sequence[Batch], folder: Path) -> dict[
         checkpoint.restore(folder / f"after_{step}", checkpoint.state(method), recipe_hash="check")
         traces[step] = run_reference(method, batches, start=step)
     return traces
+
+
+def _resume_with_xla(setup: MethodSetup, batches: Sequence[Batch], folder: Path) -> Trace:
+    """Go on from the checkpoint after `COMPILED_FROM` steps with a step that XLA compiled."""
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"  # half the time
+    method = build_reference(setup, jit_compile=True)
+    checkpoint.restore(folder / f"after_{COMPILED_FROM}", checkpoint.state(method), recipe_hash="check")
+    return run_reference(method, batches, start=COMPILED_FROM)
 
 
 def _replicate(setup: MethodSetup, batches: Sequence[Batch], count: int) -> Trace:

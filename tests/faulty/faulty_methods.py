@@ -271,6 +271,32 @@ class NaiveMean(Good):
         return {"loss": loss}
 
 
+class Pairwise(Good):
+    """Its negatives are the other examples of the batch."""
+
+    def loss(self, outputs, batch):
+        keys = self.encode(batch["view_1"])
+        logits = tf.matmul(outputs["query"], keys, transpose_b=True) / self.options.temperature
+        return losses.cross_entropy(logits, tf.range(tf.shape(logits)[0]))
+
+
+class PairwiseAndSaysSo(Pairwise):
+    least_examples = 2
+
+
+class NoKernel(Good):
+    """Its loss has an operation that XLA has no kernel for."""
+
+    def loss(self, outputs, batch):
+        query = outputs["query"]
+        gram = tf.eye(query.shape[-1], dtype=query.dtype) + tf.matmul(query, query, transpose_a=True)
+        return super().loss(outputs, batch) + tf.linalg.slogdet(gram)[1]
+
+
+class NoKernelAndSaysSo(NoKernel):
+    xla = False
+
+
 class OwnQueue(Good):
     """Enqueues the keys of its own part of the batch only."""
 

@@ -33,6 +33,7 @@ class AMDIM(Method):
     """
 
     options: AMDIMOptions
+    least_examples = 2
 
     @staticmethod
     def pretext(batch: Batch, seed: tf.Tensor, options: AMDIMOptions) -> Batch:

@@ -42,6 +42,7 @@ class DeepInfoMax(Method):
     """
 
     options: DeepInfoMaxOptions
+    least_examples = 2
 
     @staticmethod
     def pretext(batch: Batch, seed: tf.Tensor, options: DeepInfoMaxOptions) -> Batch:

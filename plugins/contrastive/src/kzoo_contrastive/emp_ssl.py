@@ -27,7 +27,8 @@ def coding_rate(z: tf.Tensor, epsilon: float) -> tf.Tensor:
     by_rows = isinstance(rows, int) and rows <= width
     gram = tf.matmul(z, z, transpose_b=True) if by_rows else tf.matmul(z, z, transpose_a=True)
     scale = tf.cast(width, z.dtype) / (tf.cast(rows, z.dtype) * epsilon)
-    return tf.linalg.slogdet(tf.eye(tf.shape(gram)[-1], dtype=z.dtype) + scale * gram)[1] / 2.0
+    root = tf.linalg.cholesky(tf.eye(tf.shape(gram)[-1], dtype=z.dtype) + scale * gram)  # XLA has no determinant
+    return tf.reduce_sum(tf.math.log(tf.linalg.diag_part(root)), axis=-1)
 
 
 def repeated(images: tf.Tensor, seeds: tf.Tensor, times: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -52,6 +53,7 @@ class EMPSSL(Method):
     """
 
     options: EMPSSLOptions
+    least_examples = 2
 
     @staticmethod
     def pretext(batch: Batch, seed: tf.Tensor, options: EMPSSLOptions) -> Batch:

@@ -27,6 +27,7 @@ class MoCoV3(Method):
     """
 
     options: MoCoV3Options
+    least_examples = 2
 
     @staticmethod
     def pretext(batch: Batch, seed: tf.Tensor, options: MoCoV3Options) -> Batch:

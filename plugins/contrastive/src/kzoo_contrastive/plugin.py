@@ -26,6 +26,7 @@ from kzoo_contrastive.options import (
 def kzoo_methods() -> Iterator[MethodSpec]:
     yield MethodSpec(
         name="simclr",
+        least_examples=2,
         target="kzoo_contrastive.simclr:SimCLR",
         options=SimCLROptions,
         family="contrastive",
@@ -53,6 +54,7 @@ def kzoo_methods() -> Iterator[MethodSpec]:
     )
     yield MethodSpec(
         name="moco_v3",
+        least_examples=2,
         target="kzoo_contrastive.moco_v3:MoCoV3",
         options=MoCoV3Options,
         family="contrastive",
@@ -100,6 +102,7 @@ def kzoo_methods() -> Iterator[MethodSpec]:
     )
     yield MethodSpec(
         name="emp_ssl",
+        least_examples=2,
         target="kzoo_contrastive.emp_ssl:EMPSSL",
         options=EMPSSLOptions,
         family="contrastive",
@@ -139,6 +142,7 @@ def kzoo_methods() -> Iterator[MethodSpec]:
     )
     yield MethodSpec(
         name="deep_infomax",
+        least_examples=2,
         target="kzoo_contrastive.deep_infomax:DeepInfoMax",
         options=DeepInfoMaxOptions,
         family="contrastive",
@@ -150,6 +154,7 @@ def kzoo_methods() -> Iterator[MethodSpec]:
     )
     yield MethodSpec(
         name="amdim",
+        least_examples=2,
         target="kzoo_contrastive.amdim:AMDIM",
         options=AMDIMOptions,
         family="contrastive",

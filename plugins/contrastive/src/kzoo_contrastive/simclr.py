@@ -30,6 +30,7 @@ class SimCLR(Method):
     """
 
     options: SimCLROptions
+    least_examples = 2
 
     @staticmethod
     def pretext(batch: Batch, seed: tf.Tensor, options: SimCLROptions) -> Batch:

@@ -42,6 +42,7 @@ class ContextEncoder(Method):
     """
 
     options: ContextEncoderOptions
+    least_examples = 2
 
     @staticmethod
     def pretext(batch: Batch, seed: tf.Tensor, options: ContextEncoderOptions) -> Batch:

@@ -45,6 +45,7 @@ def kzoo_methods() -> Iterator[MethodSpec]:
     )
     yield MethodSpec(
         name="context_encoder",
+        least_examples=2,
         target="kzoo_generative.context_encoder:ContextEncoder",
         options=ContextEncoderOptions,
         family="generative",

@@ -41,6 +41,7 @@ def kzoo_methods() -> Iterator[MethodSpec]:
     )
     yield MethodSpec(
         name="simcse",
+        least_examples=2,
         target="kzoo_text.simcse:SimCSE",
         options=SimCSEOptions,
         family="text",

@@ -34,6 +34,7 @@ class SimCSE(Method):
     """
 
     options: SimCSEOptions
+    least_examples = 2
     has_held_out_loss = False  # without dropout both views of a passage are one
 
     @staticmethod

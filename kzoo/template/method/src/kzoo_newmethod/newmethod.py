@@ -17,6 +17,7 @@ class NewMethod(kzoo.Method):
     """
 
     options: NewMethodOptions
+    least_examples = 2  # the record says so too: a batch of 1 has no other views
 
     @staticmethod
     def pretext(batch: Batch, seed: tf.Tensor, options: NewMethodOptions) -> Batch:

@@ -15,5 +15,6 @@ def kzoo_methods() -> Iterator[kzoo.MethodSpec]:
         family="contrastive",
         summary="Contrast two views of each image with all other views of the batch",
         paper="Chen, Kornblith, Norouzi, Hinton, ICML 2020, arXiv:2002.05709",
+        least_examples=2,
         check_options={"projector": (32, 16)},
     )
