@@ -11,8 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kzoo import registry
+from kzoo.census import census_lines, image_census
 from kzoo.describe import plain_table
 from kzoo.errors import RecipeError
+from kzoo.options import FolderOptions
 from kzoo.recipe import Recipe
 
 
@@ -27,11 +30,12 @@ def steps_per_epoch(recipe: Recipe, examples: int) -> int:
     return recipe.train.steps_per_epoch or examples // batch
 
 
-def print_forecast(console: Console, recipe: Recipe, run_dir: Path, call: str, examples: int | None = None) -> None:
-    """Print what training a checked recipe would do, as far as can be known without TensorFlow.
+def print_forecast(console: Console, recipe: Recipe, run_dir: Path, call: str) -> None:
+    """Print what training a checked recipe would do, as far as can be known without TensorFlow and without decoding.
 
-    examples: of the split to train on, None where that is not known.
+    Raises RecipeError where the data do not fill one batch, DataError where a folder is missing or cannot be read.
     """
+    examples, lines = _foreseen(recipe)
     grid = plain_table()
     for key, value, options in rows(recipe, examples):
         grid.add_row(f"[dim]{key}[/]", escape(value))
@@ -40,7 +44,23 @@ def print_forecast(console: Console, recipe: Recipe, run_dir: Path, call: str, e
     grid.add_row("[dim]run folder[/]", escape(str(run_dir)))
     console.print(f"[bold]{escape(recipe.name)}[/]: the recipe is sound, nothing was run")
     console.print(grid)
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
     console.print("to run it:", escape(call), soft_wrap=True)
+
+
+def _foreseen(recipe: Recipe) -> tuple[int | None, list[str]]:
+    """How many examples there are to train on, and what is to be said of the data, as far as names of files tell."""
+    data, spec = recipe.data, registry.find_dataset(recipe.data.name)
+    prefix, _, path = data.name.partition(":")
+    if prefix == "folder":
+        options = FolderOptions.model_validate(data.options)
+        census = image_census(path, options)
+        return len(census.splits[census.find(data.split)]), census_lines(census.as_json())
+    size = spec.sizes.get(data.split)
+    if size is None:
+        return None, [f"{data.name} was not opened: whether it is there, and fills a batch, is told when it is trained"]
+    return min(size, data.options.get("limit") or size), []
 
 
 def table(recipe: Recipe, examples: int, found: Mapping[str, str], more: Mapping[str, str]) -> Table:

@@ -87,7 +87,7 @@ class DatasetSpec:
         is called as `function(rest, split, options)`, with what follows the colon.
     splits: the splits it has. classes: number of classes, 0 where there are no labels.
     image_shape: (height, width, channels) where all images share it, else None.
-    sizes: examples of each split, by its name, under the default options, where they are always the same.
+    sizes: examples of each split, by its name, where they are always the same; an option `limit` may take fewer.
     path: what follows the prefix is a file or folder: recipes and runs then name it from the root.
     source: where the examples come from. licence: theirs, "" where it is not known.
     """

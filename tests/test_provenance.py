@@ -240,6 +240,29 @@ def test_fewer_examples_than_a_batch_train_nothing_and_leave_nothing(first, tmp_
     assert not (tmp_path / "run").exists()
 
 
+def test_a_dry_run_counts_what_can_be_counted(first, capsys, monkeypatch):
+    monkeypatch.chdir(first.place)
+    quickstart = str(Path(__file__).parents[1] / "recipes" / "quickstart.yaml")
+
+    def dry(*arguments):
+        with pytest.raises(SystemExit) as left:
+            main(["train", "--dry-run", *arguments])
+        return left.value.code, " ".join("".join(capsys.readouterr()).split())
+
+    assert dry("r.yaml")[0] == 0
+    for code, words, arguments in (
+        (0, "2 epochs x 2 = 4", ["r.yaml"]),
+        (2, "train.batch_size: 17 is more than the 16 examples", ["r.yaml", "--set", "train.batch_size=17"]),
+        (1, "no such folder", ["r.yaml", "--set", "data.name=folder:gone"]),
+        (2, "5,000 is more than the 4,000 examples of digits", [quickstart, "--set", "train.batch_size=5000"]),
+        (2, "128 is more than the 100 examples", [quickstart, "--set", "data.options.limit=100"]),
+        (0, "photos was not opened", [quickstart, "--set", "data.name=photos", "--set", "evaluate.data=null"]),
+    ):
+        found = dry(*arguments)
+        assert found[0] == code
+        assert words in found[1]
+
+
 def test_another_method_makes_a_run_of_another_name(tmp_path):
     quickstart = Path(__file__).parents[1] / "recipes" / "quickstart.yaml"
     other = load(quickstart, ["method.name=rotation", "method.options={}"])

