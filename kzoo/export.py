@@ -21,22 +21,18 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from kzoo import private
-from kzoo.data import resize_and_crop, to_float
 from kzoo.errors import ExportError
-from kzoo.files import new_folder
+from kzoo.files import new_folder, sweep_dead
+from kzoo.parity import LIMIT, check_parity
+from kzoo.preprocess import decode_file, require
+from kzoo.resize import to_float
 
-MAX_SIDE = 4096  # pixels: a file of a few hundred kilobytes can ask for gigabytes, so its header is read first
-MAX_ASPECT = 16  # longer side to shorter: the shorter is scaled to the backbone's size, and the longer with it
 TOLERANCE = 1e-5
 _ROUNDINGS = 10
 METADATA = Path("assets.extra", "kzoo.json")  # TensorFlow carries this folder along and never reads it
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_JPEG = b"\xff\xd8\xff"
-_PNG_HEADER = 33  # bytes: the signature and the IHDR chunk
-
 # Stateful operations that an answer needs. Everything else that TensorFlow marks stateful has a side effect.
-_STATEFUL = {"Assert", "If", "ReadVariableOp", "StatefulPartitionedCall", "VarHandleOp", "While"}
+_STATEFUL = {"Assert", "Case", "If", "ReadVariableOp", "StatefulPartitionedCall", "VarHandleOp", "While"}
 # Operations that reach files or the host although TensorFlow does not mark them stateful.
 _REACHING_OUT = re.compile(r"Debug|.*Dataset|ReadFile|MatchingFiles|ShardedFilename|PyFunc|.*Vocab|InitializeTable")
 # What TensorFlow's own saver, which restores the variables on loading, is made of.
@@ -67,18 +63,20 @@ def export_backbone(
     size: tuple[int, ...] | None = None,
     vocabulary: Sequence[str] = (),
     signatures: Mapping[str, Signature] | None = None,
+    bits: int = 16,
 ) -> Path:
     """Write the backbone to the next free version folder, `directory/name/<integer>`, and return that folder.
 
     Two signatures are always there (H, W, C are the backbone's input size, D its embedding width):
     `serving_default {image: uint8 [None,H,W,C]} -> {embedding: float32 [None,D]}` and
-    `serve_bytes {image_bytes: string [None]} -> {embedding: float32 [None,D]}` for JPEG and PNG files with sides
-    of up to `MAX_SIDE` pixels, brought to the backbone's size as in evaluation (a backbone that is not square takes
-    files of exactly its size). Other channels are converted, alpha is dropped. A backbone of text has the one signature
-    `serving_default {tokens: int32 [None,T]} -> {embedding: float32 [None,D]}`; the vocabulary is in its metadata.
+    `serve_bytes {image_bytes: string [None]} -> {embedding: float32 [None,D]}` for JPEG and PNG files, read as
+    `kzoo.images.read_image` reads them for training (see `kzoo.preprocess`); others are refused by name. A backbone of
+    text has the one signature `serving_default {tokens: int32 [None,T]} -> {embedding: float32 [None,D]}`; the
+    vocabulary is in its metadata.
 
     The folder is written beside, checked (`check_ops`, `self_check`) and renamed: a reader never sees half of it, a
-    failed export leaves nothing, nothing is overwritten, and two exporters get two versions.
+    failed export leaves nothing, nothing is overwritten, and two exporters get two versions. What an exporter that was
+    killed left beside them is removed.
 
     Args:
         backbone: a built Functional model from float images in [0, 1], `[B,H,W,C]`, to a dict with "embedding" `[B,D]`.
@@ -88,6 +86,7 @@ def export_backbone(
         metadata: JSON values, written to `assets.extra/kzoo.json` with the input size, width and kzoo's version.
         signatures: further answers, each a function from float images in [0, 1], `[B,H,W,C]`, to a dict of tensors;
             each is called over TensorFlow with the same uint8 `image` as `serving_default`.
+        bits: that grey values wider than 8 bits use in the data, as `kzoo.images.read_image` was told.
 
     Raises:
         ExportError: the backbone is no image backbone of fixed size, the graph could do more than compute, or the
@@ -105,9 +104,9 @@ def export_backbone(
         inputs: dict[str, Any] = {"length": length, "type": "int32", "vocabulary": list(vocabulary)}
     else:
         height, width, channels = shape = _image_shape(backbone, size)
-        functions = _signatures(backbone, shape, dict(signatures or {}))
+        functions = _signatures(backbone, shape, dict(signatures or {}), bits)
         samples = random.integers(0, 256, (3, height, width, channels), np.uint8)
-        inputs = {"height": height, "width": width, "channels": channels, "type": "uint8"}
+        inputs = {"height": height, "width": width, "channels": channels, "type": "uint8", "bits": bits}
     facts = {
         "name": name,
         "input": inputs,
@@ -115,13 +114,15 @@ def export_backbone(
         "signatures": sorted(functions),
         "kzoo_version": version("kzoo"),
     }
+    sweep_dead(Path(directory) / name)
     while True:
         target = _next_version(Path(directory) / name)
         try:
             with new_folder(target) as beside:
-                _write(beside, functions, {**metadata, **facts})
+                _write(beside, functions)
                 check_ops(beside)
-                self_check(beside, backbone, samples)
+                parity = self_check(beside, backbone, samples, bits)
+                _write_metadata(beside, {**metadata, **facts, "parity": parity})
             return target
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
@@ -129,8 +130,12 @@ def export_backbone(
             # Another exporter took this version meanwhile: the next one is ours.
 
 
-def self_check(path: Path, backbone: keras.Model, images: np.ndarray) -> None:
-    """Load the export with TensorFlow and compare its embeddings with the backbone's, in batches of one and of three.
+def self_check(path: Path, backbone: keras.Model, images: np.ndarray, bits: int = 16) -> dict[str, Any]:
+    """Load the export with TensorFlow and compare its embeddings with the backbone's, in batches of one and of three,
+    and those of image files of each kind with the backbone's of the pixels that training reads (`kzoo.parity`).
+
+    Returns the largest difference of the kinds: {"files": {kind: share of the embedding's largest value, or why it is
+    refused}, "limit": float}; {} for text.
 
     Args:
         images: uint8 `[n,H,W,C]`, or int32 tokens `[n,T]`, n >= 1; the first and then up to three are embedded.
@@ -140,7 +145,8 @@ def self_check(path: Path, backbone: keras.Model, images: np.ndarray) -> None:
             largest value above 1) and more than rounding explains: `_ROUNDINGS` times what the backbone's own answers
             for one image differ between these batches.
     """
-    answer = tf.saved_model.load(str(path)).signatures["serving_default"]
+    signatures = tf.saved_model.load(str(path)).signatures
+    answer = signatures["serving_default"]
     key = "tokens" if images.dtype == np.int32 else "image"
     batches = images[:1], images[:3]
     expected = [np.asarray(backbone(_as_backbone_takes(batch), training=False)["embedding"]) for batch in batches]
@@ -154,6 +160,16 @@ def self_check(path: Path, backbone: keras.Model, images: np.ndarray) -> None:
                 f"{path}: for a batch of {len(batch)} the export differs from the backbone by {difference:.2g}, "
                 f"more than {allowed:.2g}; do not serve it"
             )
+    if key == "tokens":
+        return {}
+
+    def embed(pixels: np.ndarray) -> np.ndarray:
+        return np.asarray(tf.cast(backbone(_as_backbone_takes(pixels), training=False)["embedding"], tf.float32))
+
+    try:
+        return {"files": check_parity(signatures["serve_bytes"], embed, images.shape[1:], bits), "limit": LIMIT}
+    except ExportError as error:
+        raise ExportError(f"{path}: {error}") from None
 
 
 def _as_backbone_takes(examples: np.ndarray) -> np.ndarray:
@@ -193,7 +209,9 @@ def _image_shape(backbone: keras.Model, size: tuple[int, ...] | None) -> tuple[i
     return sides
 
 
-def _signatures(backbone: keras.Model, size: tuple[int, int, int], further: dict[str, Signature]) -> dict[str, Any]:
+def _signatures(
+    backbone: keras.Model, size: tuple[int, int, int], further: dict[str, Signature], bits: int
+) -> dict[str, Any]:
     """Name → traced function."""
 
     # a function of its own, traced and stored once for both signatures
@@ -204,7 +222,7 @@ def _signatures(backbone: keras.Model, size: tuple[int, int, int], further: dict
     if taken := {"serving_default", "serve_bytes"} & set(further):
         raise ExportError(f"signature {sorted(taken)[0]!r} is the backbone's own; give yours another name")
     functions = {key: _on_pixels(key, answer, size) for key, answer in {"serving_default": embed, **further}.items()}
-    functions["serve_bytes"] = _on_files(embed, size)
+    functions["serve_bytes"] = _on_files(embed, size, bits)
     return functions
 
 
@@ -214,9 +232,9 @@ def _on_tokens(backbone: keras.Model, length: int, vocabulary: int) -> Any:
     @tf.function(input_signature=[tf.TensorSpec([None, length], tf.int32, name="tokens")], autograph=False)
     def serve(tokens: tf.Tensor) -> dict[str, tf.Tensor]:
         tokens = tf.ensure_shape(tokens, [None, length])
-        tokens = _require(tf.shape(tokens)[0] > 0, tokens, "tokens: an empty batch")
+        tokens = require(tf.shape(tokens)[0] > 0, tokens, "tokens: an empty batch")
         known = tf.reduce_all((tokens >= 0) & (tokens < vocabulary))
-        tokens = _require(known, tokens, f"tokens: numbers must lie in 0 to {vocabulary - 1}")
+        tokens = require(known, tokens, f"tokens: numbers must lie in 0 to {vocabulary - 1}")
         tokens = tf.where(known, tokens, 0)  # TensorFlow's optimizer may drop the order of check and use, not a value
         return _as_float32("serving_default", {"embedding": backbone(tokens, training=False)["embedding"]})
 
@@ -229,7 +247,7 @@ def _on_pixels(name: str, answer: Signature, size: tuple[int, int, int]) -> Any:
     @tf.function(input_signature=[tf.TensorSpec([None, *size], tf.uint8, name="image")], autograph=False)
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
         image = tf.ensure_shape(image, [None, *size])  # a loaded signature does not check the shape it declares
-        image = _require(
+        image = require(
             tf.shape(image)[0] > 0, image, "image: an empty batch"
         )  # convolutions of nothing fail obscurely
         return _as_float32(name, answer(to_float(image)))
@@ -237,17 +255,17 @@ def _on_pixels(name: str, answer: Signature, size: tuple[int, int, int]) -> Any:
     return serve.get_concrete_function()
 
 
-def _on_files(answer: Signature, size: tuple[int, int, int]) -> Any:
+def _on_files(answer: Signature, size: tuple[int, int, int], bits: int) -> Any:
     """Trace `answer` over string `image_bytes` [None], JPEG or PNG files."""
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False)
     def serve(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         image_bytes = tf.ensure_shape(image_bytes, [None])
-        image_bytes = _require(tf.shape(image_bytes)[0] > 0, image_bytes, "image_bytes: an empty batch")
+        image_bytes = require(tf.shape(image_bytes)[0] > 0, image_bytes, "image_bytes: an empty batch")
         pixels = tf.TensorSpec(size, tf.float32)
         # Few at a time: a decoded picture is far larger than its file.
         images = tf.map_fn(
-            lambda file: _decode(file, size), image_bytes, fn_output_signature=pixels, parallel_iterations=2
+            lambda file: decode_file(file, size, bits), image_bytes, fn_output_signature=pixels, parallel_iterations=2
         )
         return _as_float32("serve_bytes", answer(images))
 
@@ -262,47 +280,6 @@ def _as_float32(name: str, outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Ten
         key: tf.cast(value, tf.float32) if value.dtype.is_floating else value
         for key, value in ((key, tf.convert_to_tensor(value)) for key, value in outputs.items())
     }
-
-
-def _require(condition: tf.Tensor, value: tf.Tensor, *message: Any) -> tf.Tensor:
-    """`value`, unusable before `condition` was found true; InvalidArgumentError with `message` otherwise."""
-    with tf.control_dependencies([tf.debugging.Assert(condition, list(message))]):
-        return tf.identity(value)  # without the dependency TensorFlow may decode first and check later
-
-
-def _decode(file: tf.Tensor, size: tuple[int, int, int]) -> tf.Tensor:
-    """One JPEG or PNG file to float32 pixels `size` in [0, 1], prepared exactly as `kzoo.data.evaluation_batches` does.
-
-    InvalidArgumentError for any other file, told from its first bytes and its header before anything is decoded.
-    """
-    height, width, channels = size
-    is_png = tf.strings.substr(file, 0, len(_PNG)) == _PNG
-    is_jpeg = tf.strings.substr(file, 0, len(_JPEG)) == _JPEG
-    file = _require(is_png | is_jpeg, file, "image_bytes: not a JPEG or PNG file")
-    sides = tf.cond(is_png, lambda: _png_sides(file), lambda: tf.cast(tf.io.extract_jpeg_shape(file)[:2], tf.int64))
-    small = tf.reduce_all((sides >= 1) & (sides <= MAX_SIDE))
-    file = _require(small, file, f"image_bytes: sides must be 1 to {MAX_SIDE} pixels. Received:", sides)
-    if height == width:
-        fits = tf.reduce_max(sides) <= MAX_ASPECT * tf.reduce_min(sides)
-        text = f"image_bytes: the longer side may be {MAX_ASPECT} times the shorter. Received:"
-    else:  # only square sizes are ever resized to; another is that of the dataset's own images
-        fits = tf.reduce_all(sides == [height, width])
-        text = f"image_bytes: this backbone takes pictures of {height} x {width} pixels. Received:"
-    file = _require(fits, file, text, sides)
-    # TensorFlow's optimizer has been seen to drop the order of a check and what follows it; it cannot drop a value.
-    file = tf.where(small & fits, file, b"")
-    image = tf.io.decode_png(file, channels)  # by its first bytes, so JPEG too; a truncated file is an error
-    image.set_shape([None, None, channels])
-    pixels = to_float(image)
-    return tf.ensure_shape(resize_and_crop(pixels, height) if height == width else pixels, size)
-
-
-def _png_sides(file: tf.Tensor) -> tf.Tensor:
-    """(height, width) as a PNG's first chunk declares them, int64 [2]; zeros where that chunk is missing."""
-    header = tf.strings.substr(tf.strings.substr(file, 0, _PNG_HEADER) + b"\0" * _PNG_HEADER, 0, _PNG_HEADER)
-    digits = tf.cast(tf.io.decode_raw(tf.strings.substr(header, 16, 8), tf.uint8), tf.int64)
-    width_height = tf.linalg.matvec(tf.reshape(digits, [2, 4]), tf.constant([1 << 24, 1 << 16, 1 << 8, 1], tf.int64))
-    return tf.where(tf.strings.substr(header, 12, 4) == b"IHDR", width_height[::-1], 0)
 
 
 def _faults(meta: Any) -> Iterator[str]:
@@ -347,13 +324,16 @@ def _only_computes(operation: str) -> bool:
     return not definition.is_stateful or operation in _STATEFUL
 
 
-def _write(folder: Path, functions: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    """The SavedModel of the traced functions, and the metadata beside it."""
+def _write(folder: Path, functions: Mapping[str, Any]) -> None:
+    """The SavedModel of the traced functions."""
     module = tf.Module()
     # Only what the answers read. A set of variables has no order of its own: sorting makes exports comparable.
     captured = {id(variable): variable for function in functions.values() for variable in function.variables}
     module.parameters = sorted(captured.values(), key=lambda variable: variable.name)
     tf.saved_model.save(module, str(folder), signatures=functions)
+
+
+def _write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
     (folder / METADATA).parent.mkdir()
     (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
 

@@ -9,13 +9,15 @@ import math
 import os
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 _SCRATCH = ".scratch."
+_DAY = 24 * 3600
 
 
 @contextmanager
@@ -38,7 +40,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder to fill, which becomes `path` when the block ends well. Raises OSError if `path` already holds files."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{path.name}.", dir=path.parent))
+    scratch, handle = _locked_scratch(path)
     try:
         yield scratch
         for file in [*scratch.rglob("*"), scratch]:
@@ -48,6 +50,41 @@ def new_folder(path: Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        os.close(handle)
+
+
+def _locked_scratch(path: Path) -> tuple[Path, int]:
+    """A folder beside `path` that `sweep_dead` leaves alone until the handle is closed, or this process is dead."""
+    while True:
+        scratch = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{path.name}.", dir=path.parent))
+        handle = os.open(scratch, os.O_RDONLY)
+        with suppress(OSError):  # the file system has no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if scratch.exists():  # else it was swept before it was locked
+            return scratch, handle
+        os.close(handle)
+
+
+def sweep_dead(folder: Path) -> None:
+    """Delete the unfinished folders in a folder whose processes are dead, while others may be at work on theirs.
+
+    Where the file system has no locks, only those that nothing touched for a day.
+    """
+    for scratch in folder.glob(f"{_SCRATCH}*/"):
+        with suppress(OSError):  # gone meanwhile, or not ours to delete
+            handle = os.open(scratch, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                dead = True
+            except BlockingIOError:
+                dead = False
+            except OSError:
+                dead = time.time() - os.fstat(handle).st_mtime > _DAY
+            try:
+                if dead:
+                    shutil.rmtree(scratch)
+            finally:
+                os.close(handle)
 
 
 def remove_folder(path: Path) -> None:

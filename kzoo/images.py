@@ -1,6 +1,6 @@
 """Reading one image file into pixels: the one place where Pillow decodes, for training, evaluation and embedding.
 
-A file becomes uint8 pixels, upright, with one or three channels. Nothing here imports TensorFlow.
+A file becomes uint8 pixels, upright, with one or three channels. Only resizing imports TensorFlow.
 """
 
 import io
@@ -18,7 +18,7 @@ BITS = (8, 10, 12, 14, 16, 24, 32)  # that cameras and scanners use of wider gre
 _NO_STILL_IMAGE = frozenset({"BUFR", "EPS", "FLI", "GRIB", "HDF5", "IPTC", "MPEG", "PALM", "PCD", "PDF", "WMF"})
 _HEADER_TELLS = frozenset({"AVIF", "BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "WEBP"})  # size and mode of the pixels
 _GREY_MODES = frozenset({"1", "L", "LA", "La"})
-_MID_GREY = 128
+MID_GREY = 128
 _ORIENTATION = 274  # the EXIF tag; values from 5 on swap width and height
 
 
@@ -68,11 +68,10 @@ def read_image(file: Path | bytes, size: int | None = None, grey: bool = False, 
             image = Image.fromarray(((values.clip(0, top) * 255 + top // 2) // top).astype(np.uint8))
         if image.has_transparency_data:
             image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, (_MID_GREY, _MID_GREY, _MID_GREY, 255)), image)
+            image = Image.alpha_composite(Image.new("RGBA", image.size, (MID_GREY, MID_GREY, MID_GREY, 255)), image)
         image = image.convert("L" if grey else "RGB")
-        if size is not None:
-            image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
-        return np.atleast_3d(np.asarray(image))
+        pixels = np.atleast_3d(np.asarray(image))
+    return pixels if size is None else _resized(pixels, size)
 
 
 def look(file: Path | bytes) -> Looks:
@@ -126,6 +125,16 @@ def _is_grey(image: Image.Image) -> bool:
         return image.mode in _GREY_MODES
     palette = image.getpalette() or []
     return palette[0::3] == palette[1::3] == palette[2::3]
+
+
+def _resized(pixels: np.ndarray, size: int) -> np.ndarray:
+    """By TensorFlow, as everywhere: Pillow rounds between the axes, in an order that its versions choose."""
+    import tensorflow as tf  # only where it is needed: seconds
+
+    from kzoo.resize import resize_bytes
+
+    with tf.device("CPU:0"):
+        return resize_bytes(tf.constant(pixels), size).numpy()
 
 
 def _is_wide(image: Image.Image) -> bool:

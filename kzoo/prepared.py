@@ -14,7 +14,7 @@ from absl import logging
 
 from kzoo.errors import DataError, NoSplit
 from kzoo.options import TFDSOptions
-from kzoo.resize import resize_and_crop, to_uint8
+from kzoo.resize import resize_bytes, to_uint8
 from kzoo.source import Batch, Source, record_examples
 
 _MID_GREY = 128.0
@@ -75,7 +75,7 @@ def builder_source(name: str, builder: Any, split: str, options: TFDSOptions) ->
             colour, alpha = tf.cast(image[..., :3], tf.float32), tf.cast(image[..., 3:], tf.float32) / 255.0
             image = to_uint8(colour * alpha + _MID_GREY * (1.0 - alpha))
         if options.size is not None:
-            image = to_uint8(resize_and_crop(image, options.size))
+            image = resize_bytes(image, options.size)
         number = tf.cast(parsed[label], tf.int64) if label else tf.constant(-1, tf.int64)
         return {"id": raw["id"], "image": tf.ensure_shape(image, shape), "label": number}
 

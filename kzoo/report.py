@@ -187,6 +187,7 @@ def export_run(
                 size=input_shape(recipe, source)[:2],
                 vocabulary=source.vocabulary,
                 metadata=_facts(run, source),
+                bits=(source.census or {}).get("images", {}).get("bits") or 16,
             )
         console.print(
             f"Exported to [bold]{marked(path)}[/bold]: loaded again, it answered one example and three as the "

@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kzoo import export
-from kzoo.data import resize_and_crop, to_float
+from kzoo import export, parity
 from kzoo.errors import ExportError
+from kzoo.files import new_folder
+from kzoo.images import read_image
+from kzoo.preprocess import MAX_SIDE
+from kzoo.resize import to_uint8
 from kzoo.text import SPECIAL
 
 SIZE = (12, 12, 3)
@@ -121,7 +124,7 @@ def test_the_layout_and_the_metadata(exported):
     facts = json.loads((exported / "assets.extra" / "kzoo.json").read_text())
     assert facts["recipe"] == "quickstart"
     assert facts["name"] == "tiny"
-    assert facts["input"] == {"height": 12, "width": 12, "channels": 3, "type": "uint8"}
+    assert facts["input"] == {"height": 12, "width": 12, "channels": 3, "type": "uint8", "bits": 16}
     assert facts["embedding_width"] == WIDTH
     assert facts["signatures"] == ["brightness", "serve_bytes", "serving_default"]
 
@@ -180,7 +183,7 @@ def png_declaring(height, width):
 
 def test_a_jpeg_is_embedded_as_its_decoded_pixels(backbone, loaded):
     file = tf.io.encode_jpeg(images(1)[0], quality=95).numpy()
-    pixels = tf.io.decode_jpeg(file, 3).numpy()[None]
+    pixels = read_image(file)[None]
     np.testing.assert_allclose(serve(loaded, file), expected(backbone, pixels), atol=1e-6)
 
 
@@ -197,11 +200,10 @@ def test_a_wide_picture_keeps_its_centre(backbone, loaded):
     np.testing.assert_allclose(serve(loaded, png(wide)), expected(backbone, wide[None, :, 9:21]), atol=1e-6)
 
 
-def test_a_file_is_prepared_as_in_evaluation(backbone, loaded):
-    photo = images(1, (40, 29, 3))[0]
-    prepared = resize_and_crop(to_float(photo), 12)[None]
-    wanted = backbone(prepared, training=False)["embedding"]
-    np.testing.assert_allclose(serve(loaded, png(photo)), wanted, atol=1e-6)
+def test_a_file_is_prepared_as_for_training(backbone, loaded):
+    file = png(images(1, (40, 29, 3))[0])
+    wanted = expected(backbone, read_image(file, 12)[None])
+    np.testing.assert_allclose(serve(loaded, file), wanted, atol=0.002)  # one unit of 255 at most
 
 
 def test_a_backbone_that_is_not_square_takes_its_own_size_only(tmp_path):
@@ -225,18 +227,20 @@ BMP = (
     b"BM" + (58).to_bytes(4, "little") + bytes(4) + (54).to_bytes(4, "little") + (40).to_bytes(4, "little") + bytes(40)
 )
 REFUSED = {
-    "text": (b"name,age\nkim,7\n", "not a JPEG or PNG"),
-    "empty": (b"", "not a JPEG or PNG"),
-    "gif": (GIF, "not a JPEG or PNG"),
-    "bmp": (BMP, "not a JPEG or PNG"),
-    "png signature only": (b"\x89PNG\r\n\x1a\n", "sides must be"),
+    "text": (b"name,age\nkim,7\n", "image_bytes: not a JPEG or PNG"),
+    "empty": (b"", "image_bytes: an empty file"),
+    "gif": (GIF, "image_bytes: a GIF file; send a JPEG or PNG"),
+    "bmp": (BMP, "image_bytes: a BMP file; send a JPEG or PNG"),
+    "png signature only": (b"\x89PNG\r\n\x1a\n", "image_bytes: a PNG file whose data ends early"),
     "png of no width": (png_declaring(4, 0), "sides must be"),
-    "png too wide": (png_declaring(4, export.MAX_SIDE + 1), r"sides must be 1 to 4096 pixels.*4 4097"),
+    "png too wide": (png_declaring(4, MAX_SIDE + 1), r"sides must be 1 to 4096 pixels.*4 4097"),
     "png too high": (png_declaring(2**31 - 1, 4), r"sides must be 1 to 4096 pixels.*2147483647 4"),
-    "png too long": (png(np.zeros((3, 49, 1), np.uint8)), "longer side may be 16 times the shorter.*3 49"),
-    "png truncated": (png(images(1, (40, 40, 3))[0])[:-300], "Invalid PNG"),
-    "jpeg start only": (b"\xff\xd8\xff\xe0", "Invalid JPEG"),
-    "jpeg truncated": (tf.io.encode_jpeg(images(1, (40, 40, 3))[0]).numpy()[:-300], "Invalid JPEG"),
+    "png truncated": (png(images(1, (40, 40, 3))[0])[:-300], "a PNG file whose data ends early"),
+    "jpeg start only": (b"\xff\xd8\xff\xe0", "a JPEG file whose data ends early"),
+    "jpeg truncated": (
+        tf.io.encode_jpeg(images(1, (40, 40, 3))[0]).numpy()[:-300],
+        "a JPEG file whose data ends early",
+    ),
     "jpeg too high": (tf.io.encode_jpeg(np.zeros((4097, 1, 1), np.uint8)).numpy(), r"sides must be.*4097 1"),
 }
 
@@ -250,8 +254,46 @@ def test_a_file_it_cannot_trust_is_refused_and_the_next_is_answered(case, backbo
     np.testing.assert_allclose(serve(loaded, good), expected(backbone, images(1)), atol=1e-6)
 
 
-def test_the_largest_allowed_side_is_allowed(loaded):
-    assert serve(loaded, png(np.zeros((export.MAX_SIDE // 16, export.MAX_SIDE, 1), np.uint8))).shape == (1, WIDTH)
+def test_the_largest_allowed_side_is_allowed_whatever_the_other_is(backbone, loaded):
+    wanted = expected(backbone, np.full((1, *SIZE), 90, np.uint8))
+    np.testing.assert_allclose(serve(loaded, png(np.full((2, MAX_SIDE, 1), 90, np.uint8))), wanted, atol=1e-6)
+
+
+# ---- one preprocessing: what `serve_bytes` sees is what training's reader saw ---------------------------------------
+
+
+def test_an_export_is_checked_on_files_of_ten_kinds_and_says_what_it_found(exported):
+    found = json.loads((exported / export.METADATA).read_text())["parity"]
+    assert found["limit"] == parity.LIMIT == 0.01
+    assert len(found["files"]) == 10
+    assert {kind for kind, value in found["files"].items() if isinstance(value, str)} == {"cmyk", "webp"}
+    assert found["files"]["webp"] == "refused: a WebP file; send a JPEG or PNG file"
+    assert max(value for value in found["files"].values() if not isinstance(value, str)) <= 0.01
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ({"_turned": lambda image, orientation: image}, "exif 3"),
+        ({"MID_GREY": 0}, "alpha"),
+        ({"resize_bytes": lambda image, size: to_uint8(tf.image.resize(image, [size, size]))}, "plain"),
+    ],
+)
+def test_an_export_that_sees_something_else_is_refused(backbone, tmp_path, monkeypatch, fault, kind):
+    for name, value in fault.items():
+        monkeypatch.setattr(f"kzoo.preprocess.{name}", value)
+    with pytest.raises(ExportError, match=f"a file of kind '{kind}' differs from that of training's pixels by"):
+        export.export_backbone(backbone, tmp_path, name="x", metadata={})
+    assert list((tmp_path / "x").iterdir()) == []
+
+
+def test_an_export_that_answers_what_it_must_refuse_is_refused(backbone, tmp_path, monkeypatch):
+    monkeypatch.setattr(parity, "REFUSED", ("plain",))
+    monkeypatch.setattr(
+        parity, "files_of_each_kind", lambda photo, size: {"plain": png(images(1)[0]), "other": png(images(1)[0])}
+    )
+    with pytest.raises(ExportError, match=r"'plain' differs .* by nan%"):
+        export.export_backbone(backbone, tmp_path, name="x", metadata={})
 
 
 # ---- what is refused before anything is written ----------------------------------------------------------------------
@@ -295,6 +337,17 @@ def test_nothing_is_overwritten(backbone, tmp_path):
     assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == before
     (tmp_path / "x" / "7").touch()
     assert export.export_backbone(backbone, tmp_path, name="x", metadata={}).name == "8"
+
+
+def test_what_a_killed_exporter_left_is_removed_and_what_another_is_writing_is_not(backbone, tmp_path):
+    with new_folder(tmp_path / "x" / "5") as being_written:
+        left = tmp_path / "x" / ".scratch.1.killed"  # its lock went with its process
+        (left / "variables").mkdir(parents=True)
+        (left / "saved_model.pb").touch()
+        export.export_backbone(backbone, tmp_path, name="x", metadata={})
+        assert not left.exists()
+        assert being_written.exists()
+    assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["1", "5"]
 
 
 @pytest.mark.parametrize("stage", ["check_ops", "self_check"])
