@@ -11,7 +11,6 @@ from kzoo_backbones.options import (
     ResNetOptions,
     SmallResNetOptions,
     VisionTransformerOptions,
-    VisionTransformerTinyOptions,
 )
 from kzoo_backbones.resnet import resnet18, resnet50, small_resnet
 from pydantic import ValidationError
@@ -263,9 +262,9 @@ class TestVisionTransformer:
         np.testing.assert_allclose(y[:, 0], model(x)["embedding"], atol=1e-5)
         assert kept.shape == (2, 3, 192)
 
-    def test_default_patches(self):
-        assert VisionTransformerTinyOptions().patch_size == 4
-        assert SPECS["vit_base"].options().patch_size == 16
+    def test_by_default_32_px_are_64_patches_and_224_px_196_as_in_the_paper(self):
+        for name, side, count in (("vit_tiny", 32, 64), ("vit_base", 224, 196)):
+            assert build(name, (side, side, 3), depth=1).output["tokens"].shape[1] == count
 
 
 def test_listing_does_not_import_tensorflow():

@@ -260,9 +260,18 @@ class TestTraining:
         assert outputs["coarse_0"].shape == (2, 8, 8, 16)
         assert outputs["fine_1"].shape == (2, 16, 16, 16)
 
-    def test_answers_rank_an_image_among_those_shown(self, method):
+    def test_answers_rank_an_image_among_those_shown(self, method, monkeypatch):
+        """Vectors of 1 in a place of their own, and maps that hold them here and there: each rank is chosen."""
+        mine = np.eye(3, 4, dtype="float32")
+        maps = np.zeros((3, 7, 7, 4), "float32")
+        maps[0, 2, 3] = mine[0] + mine[2]  # image 0 finds itself there and nowhere else
+        maps[1, 4, 4] = mine[2]
+        maps[2, 5, 1] = mine[1]  # image 1 only in image 2; image 2 in both others, not in itself
+        outputs = {"global_0": tf.constant(mine), "fine_1": tf.constant(maps)}
+        monkeypatch.setattr(method, "forward", lambda batch, training: outputs)
         pictures = images(3)
         shown = method.visualise({"image": pictures}, batch_of(method, pictures))
-        assert shown["where view 0 is found"].shape == (3, 7, 7, 1)
-        assert 0 <= shown["where view 0 is found"].min() <= shown["where view 0 is found"].max() <= 1
-        assert set(shown["its rank"]) <= {f"{place} of 3" for place in (1, 2, 3)}
+        expected = np.zeros((3, 7, 7, 1))
+        expected[0, 2, 3] = 1.0
+        np.testing.assert_allclose(shown["where view 0 is found"], expected, atol=1e-6)
+        assert shown["its rank"] == ["1 of 3", "2 of 3", "3 of 3"]
