@@ -436,13 +436,17 @@ def test_a_loss_that_is_not_a_number_stops_at_its_step_and_spoils_no_checkpoint(
         assert all(np.isfinite(stored[name]).all() for name in stored)
 
 
-@pytest.mark.parametrize("problem", [errno.ENOSPC, errno.EROFS, errno.EACCES])
-def test_a_full_disk_and_a_read_only_folder_are_told_in_one_line(tmp_path, problem):
+@pytest.mark.parametrize(
+    ("problem", "remedy"),
+    [(errno.ENOSPC, "make room there"), (errno.EROFS, "make it accessible"), (errno.EACCES, "make it accessible")],
+)
+def test_a_full_disk_and_a_read_only_folder_are_told_in_one_line(tmp_path, problem, remedy):
     error = OSError(problem, os.strerror(problem))
-    line = f"{tmp_path}: cannot be written: {os.strerror(problem)}; make room, then go on with --resume"
+    line = f"{tmp_path}: cannot be written: {os.strerror(problem)}; {remedy}"
     with pytest.raises(TrainingError, match=re.escape(line)) as told, writing(train.Run(tmp_path)):
         raise error
     assert told.value.exit_code == 1
+    assert "then go on with --resume" in str(told.value)
     assert "\n" not in str(told.value)
 
 
@@ -522,7 +526,7 @@ def test_a_disk_that_is_full_ends_it_with_one_line(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
     process = begin(tmp_path / "run", preexec_fn=no_large_files)
-    assert re.search(r"error: .*run: cannot be written: File too large; make room, then go on with", last_line(process))
+    assert re.search(r"error: .*run: cannot be written: File too large; raise .*; then go on with", last_line(process))
     assert process.returncode == 1
     assert not list((tmp_path / "run").rglob("*.npz"))
 
