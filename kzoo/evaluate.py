@@ -27,6 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # scikit-learn's own
 
 from kzoo.errors import EvaluationError
+from kzoo.resize import check_range
 
 UNLABELLED = -1
 # Of an isotropic embedding's spread. Half of it, as asked of projections, would condemn every pooled ReLU embedding:
@@ -107,6 +108,7 @@ def embed_all(
 
     Raises:
         EvaluationError: no examples, images that are not float, an unknown output, or features that are not numbers.
+        DataError: images of 0 to 255.
     """
 
     for name in wanted:
@@ -130,6 +132,7 @@ def embed_all(
             raise EvaluationError(
                 f"evaluate: images must be float in [0, 1]; scale them. Received: {inputs.dtype.name}"
             )
+        check_range(inputs)
         for name, value in infer(tf.cast(inputs, kind)).items():
             features[name].append(value.numpy())
         ids.append(np.asarray(batch["id"], np.int64))

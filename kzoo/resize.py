@@ -4,11 +4,29 @@ from typing import Any
 
 import tensorflow as tf
 
+from kzoo.errors import DataError
+
+_BRIGHTEST = 16.0  # floats above it are no images in [0, 1], with whatever noise on them, but pixels of 0 to 255
+
 
 def to_float(images: Any) -> tf.Tensor:
-    """uint8 images to float32 in [0, 1]; floating-point images, which are in [0, 1] already, pass through."""
+    """uint8 images to float32 in [0, 1]; floating-point images, which are in [0, 1] already, pass through.
+
+    Raises DataError for floats that are pixels of 0 to 255, where it can be known: outside a graph.
+    """
     images = tf.convert_to_tensor(images)
+    check_range(images)
     return tf.cast(images, tf.float32) / 255.0 if images.dtype == tf.uint8 else images
+
+
+def check_range(images: tf.Tensor) -> None:
+    """Raises DataError for floats that are pixels of 0 to 255; says nothing inside a graph."""
+    if isinstance(images, tf.__internal__.EagerTensor) and images.dtype.is_floating and tf.size(images) > 0:
+        brightest = float(tf.reduce_max(images))
+        if brightest > _BRIGHTEST:
+            raise DataError(
+                f"images: floats up to {brightest:.0f}; give floats in [0, 1], or pixels of 0 to 255 as uint8"
+            )
 
 
 def resize_and_crop(images: tf.Tensor, size: int) -> tf.Tensor:

@@ -474,3 +474,9 @@ def test_text_comes_back_row_by_row():
 def test_text_that_cannot_be_used(tokens, vocabulary, message):
     with pytest.raises(DataError, match=message):
         text_source("x", tokens, vocabulary)
+
+
+def test_pixels_of_0_to_255_as_floats_are_refused_by_name():
+    with pytest.raises(DataError, match=r"floats up to 255; give floats in \[0, 1\], or pixels of 0 to 255 as uint8"):
+        to_float(np.float32([0, 128, 255]))
+    np.testing.assert_array_equal(to_float(np.float32([-3.0, 5.0])), np.float32([-3.0, 5.0]))  # noise on an image

@@ -11,7 +11,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from kzoo import evaluate as ev
-from kzoo.errors import EvaluationError
+from kzoo.errors import DataError, EvaluationError
 from kzoo.evaluate import EvaluationSettings, Features
 
 
@@ -69,6 +69,11 @@ def test_embed_is_inference_in_the_order_of_the_batches(images):
     assert found.labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
     for weight, old in zip(backbone.weights, before, strict=True):
         np.testing.assert_array_equal(weight, old)
+
+
+def test_embed_refuses_pixels_of_0_to_255_that_are_floats(images):
+    with pytest.raises(DataError, match="floats up to 25"):
+        ev.embed(make_backbone(), batches(images * 255, np.zeros(7, int), 7))
 
 
 def test_embed_does_not_depend_on_the_batch_size(images):
