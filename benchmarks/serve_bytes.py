@@ -3,7 +3,8 @@
     python benchmarks/serve_bytes.py [--json benchmarks/results/serve_bytes.json] [--only NAME]
 
 Each backbone is exported at its check options, and its largest difference between `serve_bytes` and the backbone on the
-pixels of training's reader is written down, as a share of the embedding's largest value. At most 1 % is allowed. What the file holds is not measured again.
+pixels of training's reader is written down, as a share of the embedding's largest value. At most 1 % is allowed.
+What the file holds is not measured again.
 """
 
 import argparse
