@@ -195,7 +195,12 @@ class Predictor(keras.layers.Layer):
     def build(self, input_shape: tuple[Any, ...]) -> None:
         width, bias = self.target_width or input_shape[-1], self.target_width is not None
         self.context.build(input_shape)
-        self.matrices = [keras.layers.Dense(width, use_bias=bias, name=f"w_{step}") for step in self.steps]
+        # v1: a tenth of Glorot's range, so that scores, sums of two thousand products, begin small, the loss at log N
+        drawn = keras.initializers.VarianceScaling(1.0 if bias else 0.01, "fan_avg", "uniform")
+        self.matrices = [
+            keras.layers.Dense(width, use_bias=bias, kernel_initializer=drawn.clone(), name=f"w_{step}")
+            for step in self.steps
+        ]
         self.target = keras.layers.Dense(width, name="target") if bias else None
         for layer in [*self.matrices, *([self.target] if self.target else [])]:
             layer.build(input_shape)

@@ -1,0 +1,170 @@
+"""The loss that each published recipe begins with, beside its closed form.
+
+Builds the recipe's own backbone and method, gives it random images of the recipe's size, and asks for the loss of the
+first step in training mode, before anything is updated. The batch is cut to a few images, so that it fits in 4 GiB and
+into seconds; memories of all examples hold 50,000. The closed forms are for that batch. `tests/test_initial_loss.py`
+holds the cheap ones to it.
+
+    python benchmarks/recipes.py [cifar10/rotation ...]
+"""
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from record import origin
+
+from kzoo.files import write_text
+from kzoo.recipe import Recipe, load
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "recipes.json"
+SIDES = {"tfds:cifar10": 32, "tfds:stl10": 96, "tfds:imagenet_resized/32x32": 32}
+EXAMPLES = 50_000
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """form, value: the closed form in words, and its value for a recipe and a batch. tolerance: how far from it the
+    loss may begin, and why. key: of the logs. batch: images."""
+
+    form: str
+    value: Callable[[Recipe, int], float]
+    tolerance: float
+    why: str
+    key: str = "loss"
+    batch: int = 8
+
+
+def _noise_contrastive(recipe: Recipe, batch: int) -> float:
+    noise = recipe.method.options["noise"]
+    terms = 2 if recipe.method.name == "cmc" else 1
+    return terms * (math.log(1 + noise) + noise * math.log(1 + 1 / noise) + _half_variance(recipe))
+
+
+def _half_variance(recipe: Recipe) -> float:
+    """Half the variance of scores of random unit vectors of d numbers at temperature T: 1 / (2 d T^2)."""
+    return 1 / (2 * recipe.method.options["projector"][-1] * recipe.method.options["temperature"] ** 2)
+
+
+def _queue(recipe: Recipe, batch: int) -> float:
+    options = recipe.method.options
+    return math.log1p(options["queue"] * math.exp(_half_variance(recipe) - 1 / options["temperature"]))
+
+
+def _patches(recipe: Recipe, batch: int) -> float:
+    return math.log(batch * recipe.method.options["grid"] ** 2)
+
+
+def _coding_rate(recipe: Recipe, batch: int) -> float:
+    width, epsilon = recipe.method.options["projector"][-1], recipe.method.options["epsilon"]
+    return batch / 2 * math.log(1 + width / (batch * epsilon))
+
+
+_LOGITS = "features of hundreds of numbers after a ReLU give logits of variance up to 1; half of that is added"
+BEGINNINGS = {
+    "rotation": Beginning("log 4", lambda recipe, batch: math.log(4), 0.7, _LOGITS),
+    "jigsaw": Beginning("log K", lambda recipe, batch: math.log(recipe.method.options["permutations"]), 0.7, _LOGITS),
+    "exemplar": Beginning("log N", lambda recipe, batch: math.log(EXAMPLES), 0.7, _LOGITS),
+    "inst_disc": Beginning(
+        "log(1 + m) + m log(1 + 1/m) + 1 / (2 d T^2)",
+        _noise_contrastive,
+        1.0,
+        "eight random positives: twice 1 / (T sqrt(8 d))",
+    ),
+    "cmc": Beginning(
+        "2 (log(1 + m) + m log(1 + 1/m))",
+        _noise_contrastive,
+        2.0,
+        "scores vary by 1 / (T sqrt(d)); 4 positives",
+        batch=4,
+    ),
+    "local_aggregation": Beginning(
+        "log(1 + m) + m log(1 + 1/m) + 1 / (2 d T^2)",
+        _noise_contrastive,
+        1.0,
+        "eight random positives: twice 1 / (T sqrt(8 d))",
+    ),
+    "moco_v1": Beginning(
+        "log(1 + K exp(1 / (2 d T^2) - 1 / T))", _queue, 0.5, "an untrained network gives both views of noise one key"
+    ),
+    "moco_v2": Beginning(
+        "log(1 + K exp(1 / (2 d T^2) - 1 / T))", _queue, 0.5, "an untrained network gives both views of noise one key"
+    ),
+    "moco_v3": Beginning(
+        "4 T log B",
+        lambda recipe, batch: 4 * recipe.method.options["temperature"] * math.log(batch),
+        0.5,
+        "cosines of the batch's keys with a query differ by some tenths",
+        batch=4,
+    ),
+    "simclr": Beginning(
+        "log(2 B - 1)", lambda recipe, batch: math.log(2 * batch - 1), 0.5, "at T = 0.5 logits differ by some tenths"
+    ),
+    "cpc": Beginning("log(B G^2)", _patches, 0.3, "scores begin small", batch=4),
+    "cpc_v2": Beginning("log(B G^2)", _patches, 0.3, "scores begin small: predictions are scaled by 0.1"),
+    "emp_ssl": Beginning(
+        "coding rate B / 2 log(1 + d / (B epsilon))", _coding_rate, 2.0, "B projections at right angles", "coding_rate"
+    ),
+}
+
+
+def initial_logs(recipe: Recipe, batch: int) -> dict[str, float]:
+    """What the first step of a recipe logs, on random images, in training mode; nothing is updated by a gradient."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from kzoo import runs
+    from kzoo.data import array_source
+    from kzoo.layers import dropout_keys
+    from kzoo.random import example_seeds
+    from kzoo.steps import StepLogs
+
+    side = recipe.data.options.get("size") or SIDES[recipe.data.name]
+    images = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3)).astype("uint8")
+    source = dataclasses.replace(array_source("random", images), size=EXAMPLES)
+    method = runs.build_method(recipe, source)
+    method.compile(keras.optimizers.SGD(0.0))
+
+    def forward(part: Any, *, loss: Any = None, groups: Any = ()) -> StepLogs:
+        with dropout_keys(part["seed"]):
+            return StepLogs(loss(part)) if loss else method._named_loss(part, training=True)
+
+    method.minimise = forward
+    ids = tf.range(batch, dtype=tf.int64)
+    logs = method.train_step(method.transform({"image": tf.constant(images), "id": ids}, example_seeds(0, 0, ids)))
+    return {key: float(value) for key, value in logs.items()}
+
+
+def beginning(name: str) -> dict[str, Any]:
+    """A row of the results: measured, expected, and what the tolerance is."""
+    recipe = load(ROOT / "recipes" / f"{name}.yaml")
+    expected = BEGINNINGS[recipe.method.name]
+    return {
+        "batch": expected.batch,
+        "recipe_batch": recipe.train.batch_size,
+        "figure": expected.key,
+        "measured": round(initial_logs(recipe, expected.batch)[expected.key], 4),
+        "closed_form": expected.form,
+        "expected": round(expected.value(recipe, expected.batch), 4),
+        "tolerance": expected.tolerance,
+        "why": expected.why,
+    }
+
+
+def main(names: list[str]) -> None:
+    rows = json.loads(RESULTS.read_text())["recipes"] if RESULTS.exists() else {}
+    for name in names:
+        rows[name] = beginning(name)
+        print(name, rows[name]["measured"], rows[name]["expected"], flush=True)
+        write_text(RESULTS, json.dumps({**origin(), "recipes": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
