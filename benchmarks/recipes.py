@@ -161,9 +161,9 @@ def beginning(name: str) -> dict[str, Any]:
 def main(names: list[str]) -> None:
     rows = json.loads(RESULTS.read_text())["recipes"] if RESULTS.exists() else {}
     for name in names:
-        rows[name] = beginning(name)
+        rows[name] = {**beginning(name), **origin()}
         print(name, rows[name]["measured"], rows[name]["expected"], flush=True)
-        write_text(RESULTS, json.dumps({**origin(), "recipes": rows}, indent=1) + "\n")
+        write_text(RESULTS, json.dumps({"recipes": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
