@@ -203,17 +203,17 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """Read and check a recipe, with every default and every plugin option filled in.
 
     overrides: `"method.options.temperature=0.1"`, the value read as YAML; they win over the file. Those that put in
-        another method, backbone or dataset, and no other `name`, add it to the name: "quickstart-rotation".
+        another method, and no other `name`, add it to the name: "quickstart-rotation".
     Raises RecipeError with all problems at once, or PluginError where the only problems are plugins that are missing,
     broken or ambiguous.
     """
     document = _Document(str(path))
     if not document.read():
         document.refuse()
-    written = {section: _at(document.data, f"{section}.name") for section in _NAMING}
+    method = _at(document.data, "method.name")
     for override in overrides:
         document.override(override)
-    _name_anew(document, written)
+    _name_anew(document, method)
     options = _check_plugins(document)
     recipe = _check_schema(document)
     document.refuse()
@@ -432,20 +432,12 @@ def _at(data: Any, path: str) -> Any:
     return data
 
 
-_NAMING = ("data", "backbone", "method")
-
-
-def _name_anew(document: _Document, written: dict[str, Any]) -> None:
-    """Add to the recipe's name what overrides put in, as another method makes another run of it."""
-    name = document.data.get("name")
-    if ("name",) in document.overrides or not isinstance(name, str):
+def _name_anew(document: _Document, before: Any) -> None:
+    """Add the method that overrides put in to the recipe's name: it makes another run, and another export."""
+    name, method = document.data.get("name"), _at(document.data, "method.name")
+    if ("name",) in document.overrides or method == before or not (isinstance(name, str) and isinstance(method, str)):
         return
-    for section, before in written.items():
-        now = _at(document.data, f"{section}.name")
-        if isinstance(now, str) and now != before:
-            last = re.split(r"[:/]", now.rstrip("/"))[-1]
-            name += "-" + re.sub(r"[^A-Za-z0-9._-]+", "-", last)
-    document.data["name"] = name[:64]
+    document.data["name"] = f"{name}-{re.sub(r'[^A-Za-z0-9._-]+', '-', method)}"[:64]
 
 
 def _check_schema(document: _Document) -> Recipe | None:

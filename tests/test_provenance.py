@@ -267,9 +267,7 @@ def test_another_method_makes_a_run_of_another_name(tmp_path):
     quickstart = Path(__file__).parents[1] / "recipes" / "quickstart.yaml"
     other = load(quickstart, ["method.name=rotation", "method.options={}"])
     assert other.name == "quickstart-rotation"
-    assert (
-        load(quickstart, ["method={name: rotation}", "backbone.name=convnet4"]).name == "quickstart-convnet4-rotation"
-    )
+    assert load(quickstart, ["method={name: rotation}", "backbone.name=convnet4"]).name == "quickstart-rotation"
     assert load(quickstart, ["method={name: rotation}", "name=mine"]).name == "mine"
     assert load(quickstart, ["method.options.temperature=0.3"]).name == "quickstart"
 

@@ -75,7 +75,7 @@ def test_the_log_has_a_row_for_each_epoch(finished):
 
 def test_the_export_answers_as_the_trained_backbone(finished):
     folder, _ = finished
-    answer = tf.saved_model.load(str(folder / "exports" / "quickstart-convnet4" / "1")).signatures["serving_default"]
+    answer = tf.saved_model.load(str(folder / "exports" / "quickstart" / "1")).signatures["serving_default"]
     image = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1)).astype("uint8")
     embedding = answer(image=tf.constant(image))["embedding"]
     source, _ = open_sources(recipe())

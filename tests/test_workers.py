@@ -123,7 +123,7 @@ def test_when_a_worker_dies_the_others_stop_and_a_restart_ends_as_one_process_wi
     assert "resumed from" in done.stdout
     assert done.stdout.count(f"epoch   {epochs}/{epochs}") == 1  # the chief alone speaks
     assert json.loads((folder / "kzoo.json").read_text())["status"] == "finished"
-    assert (folder / "exports" / "quickstart-convnet4" / "1" / "saved_model.pb").exists()
+    assert (folder / "exports" / "quickstart-moco_v2" / "1" / "saved_model.pb").exists()
 
     two_devices = ["train.strategy=mirrored", "train.devices=2", f"train.epochs={epochs}"]
     alone = load(recipe, [*SMALL, *exact, *two_devices])
