@@ -1,0 +1,54 @@
+"""Options of the distillation methods. Light: pydantic only."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from kzoo import schedules
+from kzoo.options import Count, ImageOptions, ViewOptions, Width
+
+_JITTER = (0.4, 0.4, 0.2, 0.1)
+
+
+class DINOOptions(ImageOptions):
+    size: int | None = Field(
+        None, ge=8, description="side of the large views in pixels; none: the size of the dataset's images"
+    )
+    local_size: int | None = Field(
+        None,
+        ge=8,
+        description="side of the small views in pixels; none: 3/7 of the large ones' (96 of 224), at least 8",
+    )
+    local_views: int = Field(8, ge=0, le=64, description="small views of each image, which only the student sees")
+    view_0: ViewOptions = Field(
+        default_factory=lambda: ViewOptions(scale=(0.4, 1.0), jitter=_JITTER, blur_p=1.0),
+        description="how the first large view is made",
+    )
+    view_1: ViewOptions = Field(
+        default_factory=lambda: ViewOptions(scale=(0.4, 1.0), jitter=_JITTER, blur_p=0.1, solarize_p=0.2),
+        description="how the second large view is made",
+    )
+    local_view: ViewOptions = Field(
+        default_factory=lambda: ViewOptions(scale=(0.05, 0.4), jitter=_JITTER, blur_p=0.5),
+        description="how each small view is made",
+    )
+    head: tuple[Width, ...] = Field(
+        (2048, 2048, 256), min_length=1, description="widths of the head's layers before the prototypes"
+    )
+    prototypes: Count = Field(65536, ge=2, description="outputs of the head, K")
+    student_temperature: schedules.Positive = Field(0.1, description="temperature of the student's softmax")
+    teacher_temperature: schedules.Positive = Field(
+        0.04, description="temperature of the teacher's softmax; the best runs warm it up to 0.07 in 30 epochs"
+    )
+    momentum: schedules.Share = Field(
+        default_factory=lambda: schedules.Cosine(start=0.996, end=1.0),
+        description="of the teacher's moving average, after each step",
+    )
+    centre_momentum: float = Field(0.9, ge=0, le=1, description="of the centre's moving average")
+    freeze_epochs: int = Field(1, ge=0, description="epochs in which the prototypes stay as they were drawn")
+
+    @model_validator(mode="after")
+    def _two_views(self) -> Self:
+        if self.size is not None and self.local_size is not None and self.local_size > self.size:
+            raise ValueError(f"local_size: {self.local_size} is more than size, {self.size}")
+        return self
