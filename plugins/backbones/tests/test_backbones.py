@@ -224,15 +224,23 @@ class TestVisionTransformer:
             RecipeError, match=r"vit_small: patches of 16 do not tile images of 28x28; .*\[2, 4, 7, 14, 28\]"
         ):
             build("vit_small", (28, 28, 1))
-        with pytest.raises(RecipeError, match="images of one size"):
-            build("vit_tiny", (None, None, 3))
+        with pytest.raises(RecipeError, match=r"images of Nonex30; "):
+            build("vit_tiny", (None, 30, 3))
+
+    def test_images_of_any_size_have_the_positions_of_their_own_grid(self):
+        fixed, free = build("vit_tiny", (8, 12, 3), depth=1), build("vit_tiny", (None, None, 3), depth=1)
+        free.set_weights(fixed.get_weights())
+        x = images(2, 8, 12, 3)
+        for name, value in fixed(x).items():
+            np.testing.assert_allclose(free(x)[name], value, atol=1e-5)
+        assert free(images(2, 20, 4, 3))["tokens"].shape == (2, 5, 192)
 
     def test_positions_by_hand(self):
         codes = vit.sine_cosine_positions(2, 3, 8)
         # row 1, column 2; two frequencies, 1 and 1/100
         expected = [np.sin(1), np.sin(0.01), np.cos(1), np.cos(0.01), np.sin(2), np.sin(0.02), np.cos(2), np.cos(0.02)]
-        np.testing.assert_allclose(codes[1 * 3 + 2], expected, rtol=1e-6)
-        assert codes.shape == (6, 8)
+        np.testing.assert_allclose(codes[1, 2], expected, rtol=1e-6)
+        assert codes.shape == (2, 3, 8)
 
     def test_patches_are_projected_as_by_a_dense_layer(self):
         """Glorot's uniform bound with 16 * 16 * 3 values in and 384 out: sqrt(6 / 1152)."""
@@ -254,7 +262,7 @@ class TestVisionTransformer:
         model = build("vit_tiny", (8, 8, 3), depth=2)
         x = images(2, 8, 8, 3)
         y = x
-        for name in ("patches", "patch_tokens", "positions"):
+        for name in ("patches", "positions", "patch_tokens"):
             y = model.get_layer(name)(y)
         kept = y[:, :2]
         for name in ("class_token", "block_1", "block_2", "norm"):

@@ -68,5 +68,6 @@ def kzoo_backbones() -> Iterator[BackboneSpec]:
             paper=VIT_PAPER,
             offers=("embedding", "tokens"),
             min_size=min_size,
+            any_size=True,
             check_options={} if name == "vit_tiny" else {"depth": 2},  # more of the same, and large
         )
