@@ -108,6 +108,12 @@ BEGINNINGS = {
     ),
     "cpc": Beginning("log(B G^2)", _patches, 0.3, "scores begin small", batch=4),
     "cpc_v2": Beginning("log(B G^2)", _patches, 0.3, "scores begin small: predictions are scaled by 0.1"),
+    "relative_position": Beginning("log 8", lambda recipe, batch: math.log(8), 0.7, _LOGITS),
+    "colorization": Beginning("log 313, a pixel", lambda recipe, batch: math.log(313), 0.7, _LOGITS, batch=4),
+    "context_encoder": Beginning(
+        "2 log 2, of the adversary", lambda recipe, batch: 2 * math.log(2), 0.7, _LOGITS, "adversary_loss", 4
+    ),
+    "gan": Beginning("2 log 2 + log 2", lambda recipe, batch: 3 * math.log(2), 0.7, _LOGITS),
     "emp_ssl": Beginning(
         "coding rate B / 2 log(1 + d / (B epsilon))", _coding_rate, 2.0, "B projections at right angles", "coding_rate"
     ),

@@ -113,6 +113,8 @@ def test_list_as_json(run):
         "check_backbone": None,
         "check_learning_rate": 0.05,
         "offers": [],
+        "least_examples": 1,
+        "xla": False,
         "plugin": "stub",
         "distribution": "kzoo-stub 1.2",
     }
