@@ -30,6 +30,7 @@ PUBLIC = (
     "kzoo.losses",
     "kzoo.replicas",
     "kzoo.state",
+    "kzoo.schedules",
     "kzoo.data",
     "kzoo.evaluate",
     "kzoo.errors",

@@ -50,8 +50,10 @@ class Exemplar(Method):
     lies nearer to its own seed than to another one: "ranking", at chance 1/2.
 
     Deviations: any convolutional backbone; one seed per image (take fewer seeds with the dataset's options), where the
-    paper draws images by gradient too; components of ImageNet's colours, not of the dataset's. The paper pools layers
-    over quadrants and feeds them to an SVM; here the embedding, or maps by `evaluate.features`, are probed.
+    paper draws images by gradient too; components of ImageNet's colours, not of the dataset's; contrast about the mean
+    colour of the patch, where the paper multiplies the projections of pixels and does not say about which point. The
+    paper pools layers over quadrants and feeds them to an SVM; here the embedding, or maps by `evaluate.features`, are
+    probed.
     """
 
     options: ExemplarOptions

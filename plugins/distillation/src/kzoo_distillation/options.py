@@ -45,7 +45,9 @@ class DINOOptions(ImageOptions):
         description="of the teacher's moving average, after each step",
     )
     centre_momentum: float = Field(0.9, ge=0, le=1, description="of the centre's moving average")
-    freeze_epochs: int = Field(1, ge=0, description="epochs in which the prototypes stay as they were drawn")
+    freeze_epochs: int = Field(
+        1, ge=0, le=100_000, description="epochs in which the prototypes stay as they were drawn"
+    )
 
     @model_validator(mode="after")
     def _two_views(self) -> Self:

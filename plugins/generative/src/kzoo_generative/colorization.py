@@ -151,4 +151,5 @@ def _marginal_loss(weight: tf.Tensor, bins: tf.Tensor, share: tf.Tensor) -> tf.T
 
 def _resize(maps: tf.Tensor, side: int) -> tf.Tensor:
     """Maps `[B, h, w, D]` at `side` x `side` places, bilinear, in their own dtype."""
-    return tf.cast(tf.image.resize(maps, (side, side)), maps.dtype)
+    # TensorFlow gives float32 in any case; of float64, XLA's gradient would mix the two and not compile
+    return tf.cast(tf.image.resize(tf.cast(maps, tf.float32), (side, side)), maps.dtype)
