@@ -11,8 +11,8 @@ _JITTER = (0.4, 0.4, 0.2, 0.1)
 
 
 class DINOOptions(ImageOptions):
-    size: int | None = Field(
-        None, ge=8, description="side of the large views in pixels; none: the size of the dataset's images"
+    size: Side | None = Field(
+        None, description="side of the large views in pixels; none: the size of the dataset's images"
     )
     local_size: int | None = Field(
         None,
@@ -45,9 +45,7 @@ class DINOOptions(ImageOptions):
         description="of the teacher's moving average, after each step",
     )
     centre_momentum: float = Field(0.9, ge=0, le=1, description="of the centre's moving average")
-    freeze_epochs: int = Field(
-        1, ge=0, le=100_000, description="epochs in which the prototypes stay as they were drawn"
-    )
+    freeze_epochs: int = Field(1, ge=0, le=100_000, description="epochs in which the prototypes stay as drawn")
 
     @model_validator(mode="after")
     def _two_views(self) -> Self:
