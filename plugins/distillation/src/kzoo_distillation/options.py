@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from kzoo import schedules
-from kzoo.options import Count, ImageOptions, ViewOptions, Width
+from kzoo.options import Count, ImageOptions, Side, ViewOptions, Width
 
 _JITTER = (0.4, 0.4, 0.2, 0.1)
 
