@@ -14,9 +14,8 @@ class DINOOptions(ImageOptions):
     size: Side | None = Field(
         None, description="side of the large views in pixels; none: the size of the dataset's images"
     )
-    local_size: int | None = Field(
+    local_size: Side | None = Field(
         None,
-        ge=8,
         description="side of the small views in pixels; none: 3/7 of the large ones' (96 of 224), at least 8",
     )
     local_views: int = Field(8, ge=0, le=64, description="small views of each image, which only the student sees")
