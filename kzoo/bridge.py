@@ -178,10 +178,12 @@ class Bridge(KerasTraining):
             counted = int(self.optimizer.iterations.numpy()) - start_step, total_steps, steps_per_epoch
         if counted != (self.first_step, self.total_steps, self.steps_per_epoch):
             self.first_step, self.total_steps, self.steps_per_epoch = counted
-            self.train_function = None  # which has the old ones in it
+            if self.asked_time:
+                self.train_function = None  # which has the old ones in it
 
     def time(self) -> Time:
         """Where the training stands before this step; an epoch is the whole training where its steps are not known."""
+        self.asked_time = True
         per_epoch = self.steps_per_epoch or self.total_steps
         if not per_epoch:
             return Time(tf.constant(0.0))
@@ -288,12 +290,11 @@ class Bridge(KerasTraining):
 
     def _updates(self, groups: Sequence[str]) -> list[Update]:
         known = self.optimizer_groups()
-        epoch = self.time().epoch
         return [
             Update(
                 known[name],
                 self.optimizers[name],
-                frozen=epoch < float(until) if (until := known[name].frozen_until_epoch) else False,
+                frozen=self.time().epoch < float(until) if (until := known[name].frozen_until_epoch) else False,
             )
             for name in groups
         ]

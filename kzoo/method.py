@@ -75,6 +75,7 @@ class Method(Bridge):
         self.total_steps: int | None = None  # of the training that is under way
         self.first_step = 0  # of that training, in steps of the optimizer
         self.steps_per_epoch: int | None = None
+        self.asked_time = False  # whether a step reads it: then it is traced anew where it is counted otherwise
         self.clip_norm: float | None = None
         self.clip_tensor_norm: float | None = None
         self.accumulate = 1
