@@ -57,6 +57,22 @@ def _queue(recipe: Recipe, batch: int) -> float:
     return math.log1p(options["queue"] * math.exp(_half_variance(recipe) - 1 / options["temperature"]))
 
 
+def _views(recipe: Recipe, batch: int) -> float:
+    others = 2 * batch - 1
+    return math.log(others) + 1 / (2 * others * recipe.method.options["temperature"] ** 2)
+
+
+def _all_scores_zero(recipe: Recipe, batch: int) -> float:
+    return 2 * math.log(1 + 25 * (batch - 1)) + math.log(1 + 49 * (batch - 1))
+
+
+def _largest_of_many(recipe: Recipe, batch: int) -> float:
+    """The largest of n normal scores of d numbers, d the units of the score: about sqrt(2 d log n), less its tail."""
+    others, units = (batch - 1) * 64, recipe.method.options["units"]
+    middle = math.sqrt(2 * math.log(others))
+    return math.sqrt(units) * (middle - (math.log(math.log(others)) + math.log(4 * math.pi)) / (2 * middle))
+
+
 def _patches(recipe: Recipe, batch: int) -> float:
     return math.log(batch * recipe.method.options["grid"] ** 2)
 
@@ -104,12 +120,29 @@ BEGINNINGS = {
         batch=4,
     ),
     "simclr": Beginning(
-        "log(2 B - 1)", lambda recipe, batch: math.log(2 * batch - 1), 0.5, "at T = 0.5 logits differ by some tenths"
+        "log(2 B - 1) + 1 / (2 (2 B - 1) T^2)",
+        _views,
+        0.5,
+        "projections normalised over 2 B views fill 2 B - 1 dimensions",
     ),
     "cpc": Beginning("log(B G^2)", _patches, 0.3, "scores begin small", batch=4),
     "cpc_v2": Beginning("log(B G^2)", _patches, 0.3, "scores begin small: predictions are scaled by 0.1"),
     "relative_position": Beginning("log 8", lambda recipe, batch: math.log(8), 0.7, _LOGITS),
-    "colorization": Beginning("log 313, a pixel", lambda recipe, batch: math.log(313), 0.7, _LOGITS, batch=4),
+    "colorization": Beginning(
+        "log 313, a pixel, not rebalanced", lambda recipe, batch: math.log(313), 0.7, _LOGITS, "cross_entropy", 4
+    ),
+    "amdim": Beginning(
+        "2 log(1 + 25 (B - 1)) + log(1 + 49 (B - 1))",
+        _all_scores_zero,
+        25.0,
+        "features normalised over 8 images fill 7 dimensions, so scores spread to 12 under their clip of 20",
+    ),
+    "deep_infomax": Beginning(
+        "the largest of 64 (B - 1) normal scores of variance d",
+        _largest_of_many,
+        40.0,
+        "dot products of d numbers are not scaled, as in the released code; locations of one image are alike",
+    ),
     "context_encoder": Beginning(
         "2 log 2, of the adversary", lambda recipe, batch: 2 * math.log(2), 0.7, _LOGITS, "adversary_loss", 4
     ),
