@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_image_and_text_are_not_mixed(data, backbone, method, problem, tmp_path)
     [found] = caught.value.problems
     assert found.endswith(problem)
     path.write_text(RECIPE.format("'text:a/b.txt'", "bert_tiny", "masked_language_model"))
-    assert load(path).data.name == "text:a/b.txt"
+    assert load(path).data.name == f"text:{Path('a/b.txt').absolute()}"  # as it was meant where the command was typed
 
 
 def test_the_vocabulary_goes_with_the_export(tmp_path):
