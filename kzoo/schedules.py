@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, TypeAdapter
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from kzoo.options import HIDDEN, Options
 
@@ -166,11 +166,6 @@ def value_at(option: Any, time: Time) -> Any:
 def bounds_of(option: Any) -> list[float]:
     """The lowest and the highest value of a number or a schedule, perhaps others between."""
     return list(option.bounds()) if isinstance(option, Schedule) else [float(option)]
-
-
-def parse(plain: Any) -> Any:
-    """The number or schedule that plain data stands for. Raises pydantic's ValidationError."""
-    return TypeAdapter(Scheduled).validate_python(plain)
 
 
 @dataclass(frozen=True)
