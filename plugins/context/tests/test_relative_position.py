@@ -200,10 +200,6 @@ class TestNetwork:
             method.forward(batch_of(method, noise(2, 32)), training=True)
         assert np.isfinite(method.forward(batch_of(method, noise(2, 56)), training=True)["logits"]).all()
 
-    def test_heads_are_the_papers_by_default(self):
-        defaults = RelativePositionOptions()
-        assert (defaults.features, defaults.hidden, defaults.pairs, defaults.coarsen) == (4096, (4096, 4096), 4, 0.33)
-
     @pytest.mark.parametrize(("size", "channels", "options"), [(28, 1, {}), (64, 3, {}), (28, 1, {"size": 56})])
     def test_sizes_and_grey(self, size, channels, options):
         method = build(channels, **options)

@@ -99,6 +99,18 @@ class TestViews:
         np.testing.assert_allclose(a, expected, atol=2.0)
         assert np.ptp(ready["l"].numpy()[..., 0], axis=(1, 2)).max() > 0.3
 
+    def test_no_colour_is_changed(self, method):
+        """What the views have in common is the scene: a jitter would leave its own mark in both."""
+        flat = images().mean(axis=(1, 2), keepdims=True).astype("uint8")[:BATCH] * np.ones((1, 16, 16, 1), "uint8")
+        ready = method.pretext({"image": tf.constant(flat)}, tf.range(BATCH, dtype=tf.int64), method.options)
+        lab = rgb_to_lab(tf.constant(flat / np.float32(255)))
+        for view in ("l", "ab"):
+            np.testing.assert_allclose(ready[view], lab_view(lab, view), atol=1e-4)
+
+    def test_must_differ(self):
+        with pytest.raises(OptionsError, match="expected different views"):
+            build(views=("l", "l"))
+
 
 class TestEncoders:
     def test_are_new_for_each_view(self, method):
@@ -204,17 +216,6 @@ class TestLoss:
         assert len(before) == len(method.backbone.trainable_variables) * 2 + 4
         for variable, old in zip(method.trainable_variables, before, strict=True):
             assert not np.array_equal(variable, old), variable.path
-
-
-class TestOptions:
-    def test_defaults_are_the_papers(self, method):
-        options = type(method.options)()
-        assert (options.noise, options.temperature, options.momentum, options.views) == (4096, 0.07, 0.5, ("l", "ab"))
-        assert options.view.jitter_p == options.view.greyscale_p == options.view.blur_p == 0
-
-    def test_views_must_differ(self):
-        with pytest.raises(OptionsError, match="expected different views"):
-            build(views=("l", "l"))
 
     def test_learns_which_colours_belong_to_which_shapes(self):
         method = build(temperature=0.2, momentum=0.0, view={"scale": (0.8, 1.0), "flip": 0.0})

@@ -56,9 +56,8 @@ class TestPrediction:
         assert "BatchNormalization" not in kinds
         assert "GroupNormalization" in kinds
 
-    def test_defaults_are_the_papers(self):
-        options = type(build().options)()
-        assert (options.grid, options.target_width, options.steps, options.skip) == (6, 64, 3, 2)
+    def test_images_of_260_px_make_the_papers_grid(self, method):
+        options = type(method.options)()
         found = patches.positions(260, options.grid, options.patch)
         assert found.shape == (6, 80)
         np.testing.assert_array_equal(np.diff(found[:, 0]), [36] * 5)

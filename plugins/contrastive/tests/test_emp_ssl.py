@@ -107,13 +107,6 @@ class TestPatches:
         corners = {tuple(np.round(patch[0, 0, :2])) for patch in patches[:5]}
         assert len(corners) > 1
 
-    def test_defaults_are_the_papers(self, method):
-        options = type(method.options)()
-        assert (options.patches, options.bag, options.invariance, options.epsilon) == (100, 128, 200.0, 0.2)
-        assert options.projector == (4096, 4096, 1024)
-        assert options.view.scale == (0.25, 0.25)
-        assert options.view.jitter == (0.4, 0.4, 0.4, 0.2)
-
 
 class TestStep:
     @pytest.fixture(scope="class")

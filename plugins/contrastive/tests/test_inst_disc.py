@@ -174,12 +174,6 @@ class TestVariants:
         steps = np.sum((feature - np.array(plain.bank.entries)[:BATCH]) ** 2, axis=1)
         assert extra[1] - extra[0] == pytest.approx(30 * steps.mean(), rel=1e-4)
 
-    def test_defaults_are_the_papers(self):
-        options = type(build().options)()
-        assert (options.noise, options.temperature, options.momentum, options.projector) == (4096, 0.07, 0.5, (128,))
-        assert options.view.scale == (0.2, 1.0)
-        assert options.view.jitter == (0.4, 0.4, 0.4, 0.4)
-
     def test_needs_the_number_of_examples(self):
         with pytest.raises(OptionsError, match="remembers every example"):
             kzoo.build_method("inst_disc", tiny_backbone((16, 16, 3)), projector=(16,), noise=4)

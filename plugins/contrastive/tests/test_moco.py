@@ -50,18 +50,14 @@ def values(method):
 
 
 class TestMoCo:
-    @pytest.mark.parametrize(
-        ("name", "widths", "temperature", "blur"), [("moco_v1", (128,), 0.07, 0.0), ("moco_v2", (2048, 128), 0.2, 0.5)]
-    )
-    def test_defaults_are_the_papers(self, name, widths, temperature, blur):
-        method = moco(name)
-        dense = [layer for layer in method.projector.layers if isinstance(layer, keras.layers.Dense)]
-        assert tuple(layer.units for layer in dense) == widths
-        assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in method.projector.layers)
-        assert method.options.temperature == temperature
-        assert method.options.view.blur_p == blur
-        assert type(method.options)().queue == 65536
-        assert method.options.momentum == 0.999
+    def test_the_head_of_v1_is_linear_and_that_of_v2_is_not(self):
+        """A line through two embeddings stays one; and no example of the batch sees the others in the head."""
+        for name, straight in (("moco_v1", True), ("moco_v2", False)):
+            project = moco(name).projector
+            a, b = (tf.random.stateless_normal((4, project.input_shape[-1]), seed=[0, i]) for i in range(2))
+            middle = project((a + b) / 2, training=True)
+            assert np.allclose(middle, (project(a) + project(b)) / 2, atol=1e-5) == straight
+            np.testing.assert_allclose(project(a, training=True)[:1], project(a[:1], training=True), atol=1e-5)
 
     def test_starts_with_an_exact_copy(self):
         method = moco()

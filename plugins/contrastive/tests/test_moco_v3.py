@@ -10,7 +10,6 @@ import tensorflow as tf
 import kzoo
 from kzoo.errors import OptionsError
 from kzoo.layers import BatchNormalization
-from kzoo.schedules import Cosine
 from kzoo.testing.tiny import tiny_backbone
 
 BATCH = 8
@@ -122,13 +121,6 @@ class TestHeads:
     def test_must_end_alike(self):
         with pytest.raises(OptionsError, match="must end as wide as the projector, 16"):
             build(predictor=(32, 8))
-
-    def test_defaults_are_the_papers(self, method):
-        options = type(method.options)()
-        assert (options.projector, options.predictor) == ((4096, 256), (4096, 256))
-        assert (options.temperature, options.momentum) == (1.0, Cosine(start=0.99, end=1.0))
-        assert (options.view_0.blur_p, options.view_1.blur_p) == (1.0, 0.1)
-        assert (options.view_0.solarize_p, options.view_1.solarize_p) == (0.0, 0.2)
 
 
 class TestPatchProjection:
