@@ -6,7 +6,12 @@ This module is imported by listing commands: pydantic only, never TensorFlow.
 import os
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
+
+try:
+    TypeAdapter(int)  # pydantic's first schema reads the entry points of every installed package
+except Exception:  # a list that cannot be read, of any package, would stop all options; kzoo needs no pydantic plugin
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
 
 _LARGEST = 2**31 - 1  # what TensorFlow's int32 holds
 

@@ -165,6 +165,7 @@ def test_a_list_of_entry_points_that_cannot_be_read_stops_none(group, told, dist
     """Python's own reader of all entry points stops at it. In another package's list it is none of our business."""
     distribution("garbled", "", entry_points=f"[{group}]\nno equals sign\n")
     answer = kzoo(distribution("sound", method("sound")), "list", "plugins", "--json")
+    assert answer.returncode == 0, answer.stderr
     records = [record for record in json.loads(answer.stdout) if record["status"] != "disabled"]
     assert [record["name"] for record in records if record["distribution"]] == told
     problems = [record["problem"] for record in records if record["name"] == "kzoo-garbled"]

@@ -71,7 +71,7 @@ def test_it_passes_the_suite(stranger):
 def test_it_trains_on_two_devices_and_its_callback_hears_of_it(run, trained):
     record = json.loads((run / "kzoo.json").read_text())
     assert record["status"] == "finished"
-    for words in ("2 x CPU (MirroredStrategy)", "64 = 2 x 32", "kNN, k=20"):
+    for words in ("2 x CPU (MirroredStrategy)", "64 examples, 32 on each of 2 devices", "kNN, k=20"):
         assert words in trained
     assert json.loads((run / "diary.json").read_text())["epochs"] == [0, 1]
 
