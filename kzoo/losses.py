@@ -80,3 +80,23 @@ def info_nce_logits(query: tf.Tensor, key: tf.Tensor, negatives: tf.Tensor, temp
     """
     positive = tf.reduce_sum(query * key, axis=-1, keepdims=True)
     return tf.concat([positive, tf.matmul(query, negatives, transpose_b=True)], axis=1) / temperature
+
+
+def sinkhorn(logits: tf.Tensor, iterations: int = 3, counted: tf.Tensor | None = None) -> tf.Tensor:
+    """Codes `[b, K]`: how much each row belongs to each prototype, all prototypes used alike (Caron et al. 2020, SwAV).
+
+    exp(logits) is scaled in turn so that all prototypes have one sum over the rows of all replicas, and each row sums
+    to 1 (Cuturi 2013). Equal logits: 1 / K. Without gradient, in full precision, and by logarithms, so that nothing
+    overflows.
+
+    Args:
+        logits: `[b, K]`, scores divided by the temperature.
+        counted: bool `[b]`, which rows the prototypes are shared among; by default all. The others take no part in the
+            sums, and their codes follow from those of the rest. Each replica may count another number.
+    """
+    log_codes = tf.stop_gradient(full_precision(logits))
+    for _ in range(iterations):
+        rows = log_codes if counted is None else tf.where(counted[:, None], log_codes, _MASKED)
+        shares = replicas.gather(tf.reduce_logsumexp(rows, axis=0, keepdims=True))
+        log_codes = tf.nn.log_softmax(log_codes - tf.reduce_logsumexp(shares, axis=0))
+    return tf.exp(log_codes)

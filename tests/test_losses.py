@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from kzoo import losses
+from kzoo.devices import make_strategy
 
 
 def nt_xent(z_0, z_1, temperature):
@@ -118,3 +119,61 @@ def test_decoupled_cross_entropy_by_hand():
 def test_accuracy_counts_hits():
     logits = tf.constant([[0.0, 1.0], [2.0, 1.0], [0.0, 3.0], [1.0, 0.0]])
     assert float(losses.accuracy(logits, tf.constant([1, 0, 0, 1]))) == 0.5
+
+
+class TestSinkhorn:
+    def test_equal_scores_belong_to_all_prototypes_alike(self):
+        np.testing.assert_allclose(losses.sinkhorn(tf.fill((6, 4), 7.0)), np.full((6, 4), 0.25), atol=1e-7)
+
+    def test_is_the_papers_scaling_of_exp(self):
+        logits = np.random.default_rng(0).normal(size=(6, 4)) * 3
+        codes = np.exp(logits) / np.exp(logits).sum()
+        for _ in range(3):
+            codes /= codes.sum(axis=0) * 4  # prototypes to 1 / K
+            codes /= codes.sum(axis=1, keepdims=True) * 6  # samples to 1 / B
+        np.testing.assert_allclose(losses.sinkhorn(tf.constant(logits)), 6 * codes, rtol=1e-12)
+
+    def test_rows_sum_to_one_and_prototypes_nearly_to_the_same(self):
+        """Cosines of random unit vectors over 0.05: three iterations bring the columns to B / K within 5 %."""
+        rows, prototypes = random(512, 128), random(128, 30, seed=1)
+        cosines = rows @ prototypes / np.linalg.norm(rows, axis=1)[:, None] / np.linalg.norm(prototypes, axis=0)
+        codes = losses.sinkhorn(tf.constant(cosines / 0.05))
+        np.testing.assert_allclose(tf.reduce_sum(codes, axis=1), 1.0, atol=1e-5)
+        np.testing.assert_allclose(tf.reduce_sum(codes, axis=0), 512 / 30, rtol=0.05)
+        once = losses.sinkhorn(tf.constant(cosines / 0.05), iterations=1)
+        assert np.abs(tf.reduce_sum(once, axis=0) / (512 / 30) - 1).max() > 0.05
+
+    def test_does_not_overflow_and_has_no_gradient(self):
+        logits = tf.Variable([[300.0, -300.0], [300.0, -250.0]])
+        with tf.GradientTape() as tape:
+            codes = losses.sinkhorn(logits, iterations=50)
+        np.testing.assert_allclose(codes, [[1.0, 0.0], [0.0, 1.0]], atol=1e-2)
+        assert tape.gradient(codes, logits) is None
+
+    def test_rows_that_do_not_count_change_nothing_for_the_rest(self):
+        logits, counted = random(9, 4) * 5, np.arange(9) % 3 != 1
+        codes = losses.sinkhorn(tf.constant(logits), counted=tf.constant(counted))
+        np.testing.assert_allclose(codes.numpy()[counted], losses.sinkhorn(tf.constant(logits[counted])), atol=1e-6)
+        np.testing.assert_allclose(tf.reduce_sum(codes, axis=1), 1.0, atol=1e-5)
+
+    @pytest.mark.parametrize("counts", [(4, 4), (4, 1), (3, 0)])
+    def test_replicas_share_the_prototypes(self, counts):
+        """Of four rows on each of two replicas, so many count."""
+        logits = np.random.default_rng(0).normal(size=(8, 5)) * 4
+        counted = np.concatenate([np.arange(4) < count for count in counts])
+        want = losses.sinkhorn(tf.constant(logits), counted=tf.constant(counted)).numpy()
+        strategy = make_strategy("mirrored", 2, 8)
+
+        def half(values):
+            return strategy.experimental_distribute_values_from_function(
+                lambda context: tf.constant(np.split(values, 2)[context.replica_id_in_sync_group])
+            )
+
+        def codes(logits, counted):
+            return losses.sinkhorn(logits, counted=counted)
+
+        found = tf.function(lambda *given: strategy.run(codes, given))(half(logits), half(counted))
+        joined = np.concatenate(strategy.experimental_local_results(found))
+        np.testing.assert_allclose(joined, want, atol=1e-12)
+        apart = np.concatenate([losses.sinkhorn(tf.constant(part)) for part in np.split(logits, 2)])
+        assert np.abs(apart - want).max() > 1e-2  # what each replica for itself would give
