@@ -43,6 +43,7 @@ class Method(Bridge):
     options: Options
     xla = True  # whether a step can be compiled with XLA; this and the next its record says too
     least_examples = 1  # that a step needs at once; 2 where the loss compares the examples of a batch
+    visualised_examples = 6  # that `visualise` is given
     has_held_out_loss = True  # whether the pretext can be asked about examples that it was not trained on
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

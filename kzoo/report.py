@@ -127,7 +127,7 @@ def picture_training(run: Run, method: Method, train: Source, test: Source | Non
         else:
             figures.views(path, raw["image"], shown)
     with _drawing(run.figures / "answers.png", console) as path:
-        raw, batch, _ = pretext_examples(method, test or train, run.recipe.seed)
+        raw, batch, _ = pretext_examples(method, test or train, run.recipe.seed, method.visualised_examples)
         if answered := method.visualise(raw, batch):
             figures.answers(path, answered)
     with _drawing(run.figures / "loss.png", console) as path, (run.logs / "metrics.csv").open(newline="") as file:

@@ -16,7 +16,7 @@ from kzoo.data import array_source
 from kzoo.evaluate import pretext_table
 from kzoo.files import write_json
 from kzoo.method import Method
-from kzoo.report import _drawing, _refused, pretext_figures
+from kzoo.report import _drawing, _refused, picture_training, pretext_figures
 from kzoo.runs import Run
 from kzoo.testing.tiny import tiny_backbone
 
@@ -102,6 +102,22 @@ def test_what_cannot_be_asked_has_no_held_out_figures(kind, test):
     found = figures_of(kind, test)
     assert found["held_out"] == {}
     assert found["own"] == {"sizes": 300.0 + (test.size if test else 0)}
+
+
+@pytest.mark.parametrize(("asked", "given"), [(6, 6), (40, 16)])
+def test_a_method_is_given_as_many_examples_to_visualise_as_it_asks_for_and_there_are(tmp_path, asked, given):
+    seen = []
+
+    class Seen(Ids):
+        visualised_examples = asked
+
+        def visualise(self, raw, batch):
+            seen.append((len(raw["image"]), len(batch["number"])))
+            return {}
+
+    run = SimpleNamespace(recipe=SimpleNamespace(seed=3), figures=tmp_path, logs=tmp_path)
+    picture_training(run, Seen(tiny_backbone((8, 8, 1))), source(50), source(16), Console(file=io.StringIO()))
+    assert seen == [(given, given)]
 
 
 def test_a_figure_of_the_pretext_that_is_no_number_is_told_after_a_round_through_the_run(tmp_path):
