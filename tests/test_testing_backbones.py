@@ -48,6 +48,7 @@ def test_records(subject, more, message):
     ("target", "message"),
     [
         ("nothing", "it is no Functional model with named outputs; return keras.Model"),
+        ("nameless", r"its input is named 'keras_tensor.*'; name it, keras.Input\(input_shape, name=\"image\"\)"),
         ("one_more", "the model returns tokens, its record does not offer it; name it in offers"),
         ("flat_map", r"output 'map' has shape \[8, 512\]; it must be \[B, h, w, C\]"),
         ("coarse_to_fine", "the sides of map_1, map are 8, 16; number maps from fine to coarse"),

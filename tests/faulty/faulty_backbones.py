@@ -32,6 +32,11 @@ def _model(inputs, first, last, embedding=None, **more):
 
 
 def good(shape, options):
+    inputs = keras.Input(shape, name="image")
+    return _model(inputs, *_body(inputs))
+
+
+def nameless(shape, options):
     inputs = keras.Input(shape)
     return _model(inputs, *_body(inputs))
 
@@ -41,13 +46,13 @@ def nothing(shape, options):
 
 
 def one_more(shape, options):
-    inputs = keras.Input(shape)
+    inputs = keras.Input(shape, name="image")
     first, last = _body(inputs)
     return _model(inputs, first, last, tokens=layers.Reshape((-1, 8))(last))
 
 
 def flat_map(shape, options):
-    inputs = keras.Input(shape)
+    inputs = keras.Input(shape, name="image")
     first, last = _body(inputs)
     return keras.Model(
         inputs, {"embedding": layers.GlobalAveragePooling2D()(last), "map": layers.Flatten()(last), "map_1": first}
@@ -55,24 +60,24 @@ def flat_map(shape, options):
 
 
 def coarse_to_fine(shape, options):
-    inputs = keras.Input(shape)
+    inputs = keras.Input(shape, name="image")
     first, last = _body(inputs)
     return _model(inputs, last, first)
 
 
 def own_size(shape, options):
-    inputs = keras.Input((16, 16, 3))
+    inputs = keras.Input((16, 16, 3), name="image")
     return _model(inputs, *_body(inputs))
 
 
 def constant(shape, options):
-    inputs = keras.Input(shape)
+    inputs = keras.Input(shape, name="image")
     first, last = _body(inputs)
     return _model(inputs, first, last, embedding=layers.GlobalAveragePooling2D()(0.0 * last))
 
 
 def infinite(shape, options):
-    inputs = keras.Input(shape)
+    inputs = keras.Input(shape, name="image")
     first, last = _body(inputs)
     return _model(inputs, first, last / 0.0)
 
@@ -84,7 +89,7 @@ class BatchMean(layers.Layer):
 
 
 def batch_statistics(shape, options):
-    inputs = keras.Input(shape)
+    inputs = keras.Input(shape, name="image")
     first, last = _body(inputs)
     return _model(inputs, first, BatchMean()(last))
 
@@ -101,7 +106,7 @@ class Ignored(layers.Layer):
 
 
 def unused(shape, options):
-    inputs = keras.Input(shape)
+    inputs = keras.Input(shape, name="image")
     first, last = _body(inputs)
     return _model(inputs, first, Ignored(name="ignored")(last))
 
@@ -113,20 +118,20 @@ class Severed(Ignored):
 
 
 def severed(shape, options):
-    inputs = keras.Input(shape)
+    inputs = keras.Input(shape, name="image")
     first, last = _body(inputs)
     return _model(inputs, first, Severed(name="severed")(last))
 
 
 def dropout(shape, options):
-    inputs = keras.Input(shape)
+    inputs = keras.Input(shape, name="image")
     first, last = _body(inputs)
     return _model(inputs, first, layers.Dropout(0.5)(last))
 
 
 def dense(shape, options):
     """Takes one size only."""
-    inputs = keras.Input(shape)
+    inputs = keras.Input(shape, name="image")
     first, last = _body(inputs)
     return _model(inputs, first, last, embedding=layers.Dense(8)(layers.Flatten()(last)))
 
@@ -139,7 +144,7 @@ def large_only(shape, options):
 
 def half_infinite(shape, options):
     """Finite in float32 alone."""
-    inputs = keras.Input(shape)
+    inputs = keras.Input(shape, name="image")
     first, last = _body(inputs)
     big = layers.Rescaling(1e38)(
         layers.Rescaling(1e-38)(last) if keras.config.dtype_policy().name == "float32" else last
@@ -153,7 +158,7 @@ class Unregistered(layers.Layer):
 
 
 def unregistered(shape, options):
-    inputs = keras.Input(shape)
+    inputs = keras.Input(shape, name="image")
     first, last = _body(inputs)
     return _model(inputs, first, Unregistered()(last))
 
@@ -170,7 +175,7 @@ class Lucky(layers.Layer):
 
 
 def lucky(shape, options):
-    inputs = keras.Input(shape)
+    inputs = keras.Input(shape, name="image")
     first, last = _body(inputs)
     return _model(inputs, first, Lucky()(last))
 
@@ -183,6 +188,6 @@ class Talking(layers.Layer):
 
 
 def talking(shape, options):
-    inputs = keras.Input(shape)
+    inputs = keras.Input(shape, name="image")
     first, last = _body(inputs)
     return _model(inputs, first, Talking()(last))
