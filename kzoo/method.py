@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from pydantic import ValidationError
 
+from kzoo import surroundings
 from kzoo.bridge import Bridge
 from kzoo.errors import OptionsError
 from kzoo.options import Options, place
@@ -38,6 +39,7 @@ class Method(Bridge):
 
     Raises:
         OptionsError: an option is unknown or out of range.
+        SurroundingsError: Keras is set to channels_first.
     """
 
     options: Options
@@ -59,6 +61,7 @@ class Method(Bridge):
         name: str | None = None,
         **values: Any,
     ):
+        surroundings.refuse_by_hand()
         super().__init__(name=name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower())
         del self.loss  # Keras keeps the loss= argument of compile() under the name of our method
         if options is None:

@@ -11,7 +11,7 @@ from pydantic import Field
 import kzoo
 from kzoo import optimizers
 from kzoo.data import array_source
-from kzoo.errors import DataError, OptionsError, StrategyError, TrainingError
+from kzoo.errors import DataError, OptionsError, StrategyError, SurroundingsError, TrainingError
 from kzoo.method import Group, Method
 from kzoo.random import fold_in
 from kzoo.schedules import Linear
@@ -65,6 +65,13 @@ def batch_of(model, count=8):
 
 def test_everything_is_built_before_compile():
     assert len(method().variables) == 4
+
+
+def test_one_that_is_built_directly_is_refused_under_channels_first(monkeypatch):
+    body = backbone()
+    monkeypatch.setattr(keras.config, "image_data_format", lambda: "channels_first")
+    with pytest.raises(SurroundingsError, match="Keras is set to channels_first; kzoo's models need"):
+        Mean(body)
 
 
 def test_call_is_the_embedding_of_bytes_and_of_floats_alike():
