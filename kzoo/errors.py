@@ -40,6 +40,10 @@ class NoSplit(DataError):
     """The dataset has no split of this name."""
 
 
+class NotPrepared(DataError):
+    """The dataset is not on this machine yet."""
+
+
 class SurroundingsError(KzooError):
     """The process inherited settings that kzoo cannot work under: those of Keras, or of its environment."""
 

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from kzoo.errors import DataError, NoSplit
+from kzoo.errors import DataError, NoSplit, NotPrepared
 from kzoo.options import TFDSOptions
 from kzoo.resize import resize_bytes, to_uint8
 from kzoo.source import Batch, Source, record_examples
@@ -35,7 +35,7 @@ def tfds_source(name: str, split: str, options: TFDSOptions) -> Source:
         raise DataError(f"tfds:{name}: tensorflow-datasets knows no such builder, and data_dir holds none") from None
     if not builder.info.splits:
         place = f" --data_dir {options.data_dir}" if options.data_dir else ""
-        raise DataError(f"tfds:{name}: not prepared in {builder.data_dir}; run: tfds build {name}{place}")
+        raise NotPrepared(f"tfds:{name}: not prepared in {builder.data_dir}; run: tfds build {name}{place}")
     return builder_source(f"tfds:{name}", builder, split, options)
 
 

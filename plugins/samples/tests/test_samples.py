@@ -1,6 +1,7 @@
 """The sample datasets: what they hold, that their splits do not touch, and that they are prepared once."""
 
 import gzip
+import json
 import subprocess
 import sys
 from functools import partial
@@ -237,6 +238,25 @@ def test_without_the_files_both_remedies_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(fashion_module, "_DEBIAN", str(tmp_path / "nothing"))
     monkeypatch.setattr(fashion_module, "TFDSOptions", partial(TFDSOptions, data_dir=str(tmp_path)))
     with pytest.raises(DataError, match="apt-get install dataset-fashion-mnist, or: tfds build fashion_mnist"):
+        fashion_mnist("train", FashionMNISTOptions())
+
+
+def test_what_is_wrong_with_the_copy_of_tensorflow_datasets_is_told(tmp_path, monkeypatch):
+    """Prepared, but in files that are not read here: neither remedy would help."""
+    monkeypatch.delenv("KZOO_FASHION_MNIST", raising=False)
+    monkeypatch.setattr(fashion_module, "_DEBIAN", str(tmp_path / "nothing"))
+    monkeypatch.setattr(fashion_module, "TFDSOptions", partial(TFDSOptions, data_dir=str(tmp_path)))
+    home = Path(tfds.builder("fashion_mnist", data_dir=tmp_path).data_dir)
+    home.mkdir(parents=True)
+    split = {
+        "name": "train",
+        "shardLengths": ["9"],
+        "numBytes": "99",
+        "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}",
+    }
+    about = {"name": "fashion_mnist", "version": home.name, "splits": [split], "fileFormat": "array_record"}
+    (home / "dataset_info.json").write_text(json.dumps(about))
+    with pytest.raises(DataError, match="prepared as array_record; prepare it with file_format tfrecord"):
         fashion_mnist("train", FashionMNISTOptions())
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kzoo.data import Source, array_source, tfds_source
-from kzoo.errors import DataError, NoSplit
+from kzoo.errors import DataError, NoSplit, NotPrepared
 from kzoo.options import TFDSOptions
 from kzoo_samples.options import FashionMNISTOptions
 
@@ -75,8 +75,8 @@ def _from_tfds(split: str, limit: int | None) -> Source:
         split = f"{split}[:{limit}]"
     try:
         return tfds_source("fashion_mnist", split, TFDSOptions())
-    except DataError:
-        raise DataError(
+    except NotPrepared:
+        raise NotPrepared(
             "fashion_mnist: not on this machine; run: apt-get install dataset-fashion-mnist, "
             "or: tfds build fashion_mnist"
         ) from None
