@@ -17,7 +17,7 @@ from typing import Any
 import keras
 from rich.console import Console
 
-from kzoo import checkpoint, optimizers, registry
+from kzoo import checkpoint, disk, optimizers, registry
 from kzoo.data import Source
 from kzoo.errors import CheckpointError, DataError, EvaluationError, NoSplit, RecipeError
 from kzoo.files import read_json, replacing, write_json, write_text
@@ -180,7 +180,9 @@ class Run:
             method = build_method(self.recipe, source)
             compile_method(method, self.recipe, source)
         found.load(checkpoint.state(method), recipe_hash=origin.recipe_hash)
-        self.save_encoder(method.encoder, origin)
+        remedy = "its weights are missing or damaged, and made again from a checkpoint"
+        with disk.writing(self.folder, EvaluationError, remedy):
+            self.save_encoder(method.encoder, origin)
         if console:
             console.print(f"{self.weights}: made again from {found.path}", style="yellow", markup=False)
 

@@ -1,5 +1,6 @@
 """What is made from a training is believed only where it was made from that training: else refused, or made again."""
 
+import errno
 import json
 import os
 import shutil
@@ -108,6 +109,18 @@ def test_damaged_weights_are_made_again_from_the_checkpoint(run, damage):
     assert again == sound
     assert "backbone.weights.h5: made again from" in said
     assert encode(run) == (sound, "")
+
+
+def test_weights_that_a_read_only_run_cannot_have_again_are_told_in_one_line(run, monkeypatch):
+    run.weights.unlink()
+
+    def read_only(path):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr("kzoo.runs.replacing", read_only)
+    for action in (lambda: evaluate_run(run.folder, Console(file=StringIO())), lambda: export(run)):
+        with pytest.raises(EvaluationError, match=r"run: cannot be written: Read-only.*its weights are missing or"):
+            action()
 
 
 def test_weights_without_any_checkpoint_are_used_while_they_are_whole(run):
