@@ -376,8 +376,8 @@ def compare(trained: Mapping[str, Any], untrained: Mapping[str, Any]) -> dict[st
     return {"trained": dict(trained), "untrained": dict(untrained), "verdict": verdict}
 
 
-def pretext_table(figures: Mapping[str, Mapping[str, float | None]]) -> Table:
-    """The pretext's own figures for the terminal: "held_out" beside "chance", then "own".
+def pretext_table(figures: Mapping[str, Mapping[str, Any]]) -> Table:
+    """The pretext's own figures for the terminal: "held_out" beside "chance", then "own", then what "failed".
 
     None is a figure that is not a finite number, as JSON keeps it.
     """
@@ -389,6 +389,8 @@ def pretext_table(figures: Mapping[str, Mapping[str, float | None]]) -> Table:
         chance = figures["chance"].get(name)
         written = "no number" if value is None else f"{value:.4g}"
         shown.add_row(name.replace("_", " "), written, "" if chance is None else f"{chance:.4g}")
+    for what in figures.get("failed", {}):
+        shown.add_row(what, "failed", "")
     return shown
 
 

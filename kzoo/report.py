@@ -98,14 +98,26 @@ def _refused(run: Run, report: dict[str, Any]) -> str:
 
 def pretext_figures(
     run: Run, method: Method, train: Source, test: Source | None, console: Console
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Any]]:
     """How well the trained method solves its own task on held-out examples, and what its paper measures besides.
 
     Returns "held_out", the means over the test split (at most some two thousand examples) in inference mode; "chance",
-    what some of them are worth without learning; and "own", what `Method.extra_metrics` answers.
+    what some of them are worth without learning; "own", what `Method.extra_metrics` answers; and "failed", why any of
+    these is missing: no figure of a method's own is worth a run, so what goes wrong with it is told in one line.
     """
-    found: dict[str, dict[str, float]] = {"held_out": {}, "chance": method.chance(), "own": {}}
-    with console.status("asking the pretext about held-out examples"):
+    found: dict[str, dict[str, Any]] = {"held_out": {}, "chance": {}, "own": {}, "failed": {}}
+
+    @contextmanager
+    def asking(what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            found["failed"][what] = short(error)
+            console.print(f"{run.folder}: no {what} of the method: {short(error)}", style="yellow", markup=False)
+
+    with asking("chance"):
+        found["chance"] = method.chance()
+    with asking("held-out figures"), console.status("asking the pretext about held-out examples"):
         if test is not None and method.has_held_out_loss and test.size >= method.least_examples:
             size = min(run.recipe.train.batch_size, test.size)
             stream = training_stream(test, method.transform, batch_size=size, seed=run.recipe.seed)
@@ -113,6 +125,7 @@ def pretext_figures(
             step = tf.function(method.test_step, autograph=False)
             logs = [step(batch) for batch in stream.take(steps)]
             found["held_out"] = {key: float(np.mean([one[key] for one in logs])) for key in logs[0]}
+    with asking("extra metrics"), console.status("asking the method for figures of its own"):
         found["own"] = {key: float(value) for key, value in method.extra_metrics(train, test).items()}
     return found
 

@@ -69,9 +69,10 @@ def source(size):
     return array_source("blank", np.zeros((size, 8, 8, 1), "uint8"))
 
 
-def figures_of(kind, test, batch_size=4):
-    run = SimpleNamespace(recipe=SimpleNamespace(seed=3, train=SimpleNamespace(batch_size=batch_size)))
-    return pretext_figures(run, kind(tiny_backbone((8, 8, 1))), source(3), test, Console(file=io.StringIO()))
+def figures_of(kind, test, batch_size=4, console=None):
+    console = console or Console(file=io.StringIO())
+    run = SimpleNamespace(folder="tiny", recipe=SimpleNamespace(seed=3, train=SimpleNamespace(batch_size=batch_size)))
+    return pretext_figures(run, kind(tiny_backbone((8, 8, 1))), source(3), test, console)
 
 
 def test_the_pretext_is_asked_about_every_held_out_example_once_and_in_inference_mode():
@@ -80,7 +81,31 @@ def test_the_pretext_is_asked_about_every_held_out_example_once_and_in_inference
         "held_out": {"loss": 7.5, "training": 0.0},
         "chance": {"loss": 7.5},
         "own": {"sizes": 316.0},
+        "failed": {},
     }
+
+
+@pytest.mark.parametrize("fails", ["chance", "test_step", "extra_metrics"])
+def test_a_figure_of_the_method_that_fails_is_one_line_and_ends_nothing(fails, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("no\nfaith")
+
+    sound = figures_of(Ids, source(16))
+    monkeypatch.setattr(Ids, fails, refuse)
+    console = Console(width=200, file=io.StringIO())
+    found = figures_of(Ids, source(16), console=console)
+    part, what = {
+        "chance": ("chance", "chance"),
+        "test_step": ("held_out", "held-out figures"),
+        "extra_metrics": ("own", "extra metrics"),
+    }[fails]
+    assert found.pop("failed") == {what: "RuntimeError: no faith"}
+    assert found == {**{key: sound[key] for key in found}, part: {}}
+    assert console.file.getvalue() == f"tiny: no {what} of the method: RuntimeError: no faith\n"
+    console.print(pretext_table({**found, "failed": {what: "RuntimeError: no faith"}}))
+    assert [what.split()[0], "failed"] in [
+        [line.split()[0], line.split()[-1]] for line in console.file.getvalue().splitlines() if line.split()
+    ]
 
 
 def test_no_more_held_out_examples_are_asked_than_it_takes(monkeypatch):
