@@ -105,7 +105,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
         self.run, self.settings, self.steps, self.signalled = run, recipe.train, steps, signalled
         self.recipe_hash = recipe_hash(recipe)
         self.made_with: dict[str, Any] = {"versions": versions(), "plugins": plugin_versions()}
-        self.made_with |= {"examples": source.size, "data": source.digest}
+        self.made_with |= {"examples": source.size, "data": source.digest, "test": run.record.get("test")}
         self.step = found.step if found else 0
         self.restored = found.callbacks if found else {}
         self.stateful = _stateful(callbacks)

@@ -40,7 +40,9 @@ def evaluate_run(folder: Path, console: Console, sources: Sources | None = None)
     run = Run(Path(folder))
     recipe = run.recipe
     train, test = sources or open_sources(recipe)
-    encoders = {"trained": run.encoder(train, console), "untrained": build_method(recipe, train).encoder}
+    trained = run.encoder(train, console)
+    run.check_test(recipe, test, run.tested())
+    encoders = {"trained": trained, "untrained": build_method(recipe, train).encoder}
     size = input_shape(recipe, train)[0]
     wanted = recipe.evaluate
     settings = EvaluationSettings(

@@ -36,9 +36,15 @@ def refuse_changes(run: Run, recipe: Recipe, console: Console) -> None:
 
 
 def resume_run(
-    run: Run, method: Method, recipe: Recipe, source: Source, allow_plugin_change: bool, console: Console
+    run: Run,
+    method: Method,
+    recipe: Recipe,
+    sources: tuple[Source, Source | None],
+    allow_plugin_change: bool,
+    console: Console,
 ) -> Checkpoint | None:
-    """Load the newest checkpoint; None where the run has made none yet."""
+    """Load the newest checkpoint; None where the run has made none yet. sources: to train and to test on."""
+    source, test = sources
     if workers.is_chief(method.distribute_strategy):
         sweep(run.folder)
     found = checkpoint.newest(run.checkpoints)
@@ -57,6 +63,7 @@ def resume_run(
             "restore the data, or start anew"
         )
     run.check_data(source, made_with.get("data", ""))
+    run.check_test(recipe, test, made_with.get("test"))
     total = recipe.train.epochs * steps_per_epoch(recipe, source.size)
     if found.step > total:
         raise RecipeError(

@@ -7,7 +7,7 @@ backbone.weights.h5  evaluation.json         each made from a state of the train
 
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -118,16 +118,39 @@ class Run:
             )
         return Origin(total, made.recipe_hash, source.digest)
 
-    def check_data(self, source: Source, digest: str) -> None:
+    def check_data(self, source: Source, digest: str, split: str = "") -> None:
         """Raise DataError where a source holds other examples than those of this digest; "" is not known."""
         if not digest or not source.digest or digest == source.digest:
             return
         lines = changes(read_json(self.census), dict(source.census or {}))
         what = f" ({'; '.join(lines[:3])})" if lines else ""
         raise DataError(
-            f"{source.name}: holds other examples, or in another order, than when {self.folder} was begun{what}; "
-            "restore the data, or start anew in another --run-dir"
+            f"{source.name}{split}: holds other examples, or in another order, than when {self.folder} was begun{what};"
+            " restore the data, or start anew in another --run-dir"
         )
+
+    def check_test(self, recipe: Recipe, test: Source | None, known: Mapping[str, Any] | None) -> None:
+        """Raise DataError where the split to test on holds other examples than `tested_on` wrote down; None is not
+        known. A recipe may ask for other data.
+        """
+        now = tested_on(recipe, test)
+        if not known or known["asked"] != now["asked"]:
+            return
+        if test is None and known["digest"]:
+            raise DataError(
+                f"{recipe.data.name}: has no split to test on, and had one when {self.folder} was begun; restore the "
+                "data, or start anew in another --run-dir"
+            )
+        if test is not None:
+            self.check_data(test, known["digest"], ", the split to test on")
+
+    def tested(self) -> Mapping[str, Any] | None:
+        """What `tested_on` wrote down when the run was begun; None where that is not known."""
+        written = self.record.get("test")
+        with suppress(CheckpointError):  # all are damaged
+            if written is None and (found := checkpoint.newest(self.checkpoints)):
+                written = found.made_with.get("test")
+        return written
 
     def _made(self) -> Origin | None:
         """The newest state of the training that is known: of a checkpoint, or of weights that are what they were."""
@@ -205,6 +228,12 @@ def open_sources(recipe: Recipe) -> tuple[Source, Source | None]:
         return train, None if test.digest and test.digest == train.digest else test  # by another name: "testing"
     except NoSplit:
         return train, None  # nothing is held out; a test split that cannot be read is an error
+
+
+def tested_on(recipe: Recipe, test: Source | None) -> dict[str, Any]:
+    """What a run writes down of the split it is tested on: what the recipe asks for, and the digest of what it has."""
+    asked = recipe.evaluate.data or recipe.data
+    return {"asked": asked.model_dump(mode="json"), "digest": test.digest if test else ""}
 
 
 def input_shape(recipe: Recipe, source: Source) -> tuple[int, ...]:

@@ -33,7 +33,7 @@ from kzoo.report import (
     pretext_figures,
 )
 from kzoo.resume import forget_after, refuse_changes, resume_run
-from kzoo.runs import Run, build_method, compile_method, open_sources, plugin_versions, precision, versions
+from kzoo.runs import Run, build_method, compile_method, open_sources, plugin_versions, precision, tested_on, versions
 from kzoo.signals import heard_signals
 
 
@@ -65,7 +65,7 @@ def train(
     chief = workers.is_chief(strategy)
     if not chief:
         console = Console(quiet=True)
-    source, _ = sources = open_sources(recipe)
+    source, test = sources = open_sources(recipe)
     for line in census_lines(source.census) if source.census else ():
         console.print(line, markup=False, soft_wrap=True)
     total = plan.steps_per_epoch(recipe, source.size) * recipe.train.epochs
@@ -74,7 +74,7 @@ def train(
         compile_method(method, recipe, source)
 
     with writing(run), alone(run, strategy), together(strategy, run):
-        found = resume_run(run, method, recipe, source, allow_plugin_change, console) if resume else None
+        found = resume_run(run, method, recipe, sources, allow_plugin_change, console) if resume else None
         start = found.step if found else 0
         starts = workers.gather(strategy, start)
         if len(set(starts)) > 1:
@@ -84,6 +84,7 @@ def train(
             )
         if chief:
             run.start(recipe, source.census)
+            run.note(test=tested_on(recipe, test))
         if start < total:
             device = devices.describe(strategy)
             if chief:

@@ -14,9 +14,11 @@ from PIL import Image
 from rich.console import Console
 
 from kzoo import checkpoint
+from kzoo.census import image_census
 from kzoo.cli import main
 from kzoo.errors import CheckpointError, DataError, EvaluationError, RecipeError
 from kzoo.files import read_json
+from kzoo.options import FolderOptions
 from kzoo.recipe import dump, load
 from kzoo.report import evaluate_run, export_run
 from kzoo.runs import Run, open_sources
@@ -169,6 +171,36 @@ def test_other_data_of_the_same_number_is_refused(first, run):
     finally:
         for path, content in kept.items():
             path.write_bytes(content)
+
+
+@pytest.mark.parametrize("known_by", ["the run", "its checkpoint"])
+def test_another_test_split_is_refused_where_it_is_read(first, run, known_by):
+    """One image of it is another; what is trained on is not."""
+    census = image_census(str(first.place / "pics"), FolderOptions())
+    changed = first.place / "pics" / census.splits["test"][0].name
+    kept = changed.read_bytes()
+    if known_by == "its checkpoint":
+        (run.folder / "kzoo.json").unlink()
+    try:
+        Image.new("RGB", (16, 16)).save(changed)
+        for action in (
+            lambda: evaluate_run(run.folder, Console(file=StringIO())),
+            lambda: go(run.folder, run.recipe),
+        ):
+            with pytest.raises(DataError, match=r"pics, the split to test on: holds other examples, .* begun; restore"):
+                action()
+        assert export(run)  # asks for nothing of it
+    finally:
+        changed.write_bytes(kept)
+
+
+def test_a_test_split_that_is_gone_is_refused_and_another_that_is_asked_for_is_not(first, run):
+    train, test = open_sources(run.recipe)
+    run.check_test(run.recipe, test, run.tested())
+    with pytest.raises(DataError, match="has no split to test on, and had one when"):
+        run.check_test(run.recipe, None, run.tested())
+    other = load(run.folder / "recipe.yaml", ["evaluate.data={name: digits, split: test}"])
+    run.check_test(other, train, run.tested())
 
 
 def test_a_run_means_the_same_wherever_the_command_is_typed(first, run, tmp_path, monkeypatch):
