@@ -30,6 +30,11 @@ def steps_per_epoch(recipe: Recipe, examples: int) -> int:
     return recipe.train.steps_per_epoch or examples // batch
 
 
+def passes(recipe: Recipe, examples: int) -> float:
+    """How often each example is met in the whole training, whatever the recipe calls an epoch."""
+    return recipe.train.epochs * steps_per_epoch(recipe, examples) / (examples // recipe.train.batch_size)
+
+
 def print_forecast(console: Console, recipe: Recipe, run_dir: Path, call: str) -> None:
     """Print what training a checked recipe would do, as far as can be known without TensorFlow and without decoding.
 
@@ -120,7 +125,10 @@ def _steps(recipe: Recipe, examples: int | None) -> str:
     training = recipe.train
     epochs = f"{training.epochs} epoch" + "s" * (training.epochs != 1)
     steps = steps_per_epoch(recipe, examples) if examples else training.steps_per_epoch
-    return f"{epochs} x {steps} = {training.epochs * steps:,}" if steps else epochs
+    told = f"{epochs} x {steps} = {training.epochs * steps:,}" if steps else epochs
+    if examples and training.steps_per_epoch not in (None, examples // training.batch_size):
+        told += f": by steps_per_epoch that is {passes(recipe, examples):.3g} passes over the examples"
+    return told
 
 
 def _flat(options: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

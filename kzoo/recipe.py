@@ -119,10 +119,10 @@ class Checkpoints(Section):
 class Train(Section):
     """How long, on what and how exactly."""
 
-    epochs: int = Field(100, ge=1, description="passes over the split")
+    epochs: int = Field(100, ge=1, description="passes over the split, or stretches of steps_per_epoch")
     batch_size: int = Field(256, ge=1, description="examples in one update, over all devices together")
     steps_per_epoch: int | None = Field(
-        None, ge=1, description="end each epoch after so many updates; none: the whole split"
+        None, ge=1, description="updates in an epoch, in place of one pass over the split; none: one pass"
     )
     strategy: Literal["auto", "single", "mirrored", "multi_worker"] = Field(
         "auto", description="auto: multi_worker where TF_CONFIG is set, mirrored on several devices, else single"

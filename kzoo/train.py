@@ -88,7 +88,7 @@ def train(
         if start < total:
             device = devices.describe(strategy)
             if chief:
-                _note_beginning(run, recipe, device, found)
+                _note_beginning(run, recipe, source, device, found)
             console.print(_plan(recipe, run, method, source, device))
             began = time.monotonic()
             _fit(run, recipe, method, source, found, console)
@@ -99,7 +99,8 @@ def train(
     return run
 
 
-def _note_beginning(run: Run, recipe: Recipe, device: str, found: Checkpoint | None) -> None:
+def _note_beginning(run: Run, recipe: Recipe, source: Source, device: str, found: Checkpoint | None) -> None:
+    run.note(passes=round(plan.passes(recipe, source.size), 3))
     run.note(status="training", seed=recipe.seed, device=device, versions=versions(), plugins=plugin_versions())
     if found:
         earlier = run.record.get("resumed", [])

@@ -297,6 +297,7 @@ def test_a_dry_run_counts_what_can_be_counted(first, capsys, monkeypatch):
     assert dry("r.yaml")[0] == 0
     for code, words, arguments in (
         (0, "2 epochs x 2 = 4", ["r.yaml"]),
+        (0, "2 epochs x 7 = 14: by steps_per_epoch that is 7 passes", ["r.yaml", "--set", "train.steps_per_epoch=7"]),
         (2, "train.batch_size: 17 is more than the 16 examples", ["r.yaml", "--set", "train.batch_size=17"]),
         (1, "no such folder", ["r.yaml", "--set", "data.name=folder:gone"]),
         (2, "5,000 is more than the 4,000 examples of digits", [quickstart, "--set", "train.batch_size=5000"]),
@@ -306,6 +307,15 @@ def test_a_dry_run_counts_what_can_be_counted(first, capsys, monkeypatch):
         found = dry(*arguments)
         assert found[0] == code
         assert words in found[1]
+
+
+def test_an_epoch_that_is_more_than_the_data_is_told_before_the_first_step(first, tmp_path):
+    """Three steps of 8 where there are 16 examples: an epoch and a half each."""
+    recipe = load(first.folder / "recipe.yaml", ["train.steps_per_epoch=3", "evaluate.knn=null", "export.formats=[]"])
+    said = go(tmp_path / "run", recipe, resume=False)
+    words = "2 epochs x 3 = 6: by steps_per_epoch that is 3 passes over the examples"
+    assert said.index(words) < said.index("epoch   1/2")
+    assert (Run(tmp_path / "run").record["passes"], Run(first.folder).record["passes"]) == (3.0, 2.0)
 
 
 def test_another_method_makes_a_run_of_another_name(tmp_path):
