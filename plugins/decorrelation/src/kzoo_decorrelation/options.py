@@ -4,22 +4,31 @@ from pydantic import Field
 
 from kzoo.options import ImageOptions, ViewOptions, Width
 
-_JITTER = (0.4, 0.4, 0.2, 0.1)
+
+class FirstView(ViewOptions):
+    """BYOL's first view: always blurred."""
+
+    jitter: tuple[float, float, float, float] = Field(
+        (0.4, 0.4, 0.2, 0.1), description="strengths of brightness, contrast, saturation and hue jitter"
+    )
+    blur_p: float = Field(1.0, ge=0, le=1, description="probability of Gaussian blur with sigma 0.1 to 2 pixels")
+
+
+class SecondView(FirstView):
+    """BYOL's second view: seldom blurred, at times solarized."""
+
+    blur_p: float = Field(0.1, ge=0, le=1, description="probability of Gaussian blur with sigma 0.1 to 2 pixels")
+    solarize_p: float = Field(0.2, ge=0, le=1, description="probability of inverting all values above one half")
 
 
 class TwinsOptions(ImageOptions):
-    """What methods on two views share; the views are those of BYOL."""
+    """What Barlow Twins and VICReg share."""
 
     projector: tuple[Width, ...] = Field(
         (8192, 8192, 8192), min_length=1, description="widths of the projector's Dense layers"
     )
-    view_0: ViewOptions = Field(
-        default_factory=lambda: ViewOptions(jitter=_JITTER, blur_p=1.0), description="how the first view is made"
-    )
-    view_1: ViewOptions = Field(
-        default_factory=lambda: ViewOptions(jitter=_JITTER, blur_p=0.1, solarize_p=0.2),
-        description="how the second view is made",
-    )
+    view_0: FirstView = Field(default_factory=FirstView, description="how the first view is made")
+    view_1: SecondView = Field(default_factory=SecondView, description="how the second view is made")
 
 
 class BarlowTwinsOptions(TwinsOptions):
