@@ -27,6 +27,7 @@ PUBLIC = (
     "kzoo.augment",
     "kzoo.color",
     "kzoo.layers",
+    "kzoo.patches",
     "kzoo.losses",
     "kzoo.replicas",
     "kzoo.state",
@@ -153,7 +154,19 @@ def api_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-_FACTS = ("paper", "modality", "requires", "offers", "channels", "min_size", "splits", "classes", "source", "licence")
+_FACTS = (
+    "paper",
+    "modality",
+    "requires",
+    "offers",
+    "abilities",
+    "channels",
+    "min_size",
+    "splits",
+    "classes",
+    "source",
+    "licence",
+)
 
 
 def specs_page(title: str, specs: Sequence[Spec]) -> str:
@@ -168,6 +181,7 @@ def specs_page(title: str, specs: Sequence[Spec]) -> str:
                 "modality",
                 "requires",
                 "offers",
+                "abilities",
                 "channels",
                 "min_size",
                 "splits",

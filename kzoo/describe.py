@@ -115,6 +115,7 @@ def print_spec(console: Console, spec: Spec) -> None:
         "modality": known["modality"],
         "needs": ", ".join(known.get("requires", ())),
         "offers": ", ".join(known.get("offers", ())),
+        "abilities": ", ".join(known.get("abilities", ())),
         "channels": " or ".join(map(str, known.get("channels", ()))),
         "smallest image": f"{known['min_size']} px" if "min_size" in known else "",
         "splits": ", ".join(known.get("splits", ())),

@@ -19,6 +19,7 @@ from kzoo.losses import full_precision, l2_normalize
 from kzoo.private import every_layer
 from kzoo.random import fold_in, mask
 
+_HIDDEN = -1e9  # a logit that no softmax sees
 _scope = threading.local()
 
 
@@ -284,7 +285,8 @@ class SelfAttention(keras.layers.Layer):
 
     Args:
         heads: number of heads; the width D of the input must divide by it.
-    Input shape: `[B, T, D]`. Output shape: `[B, T, D]`.
+    Input shape: `[B, T, D]`, and bool `visible` `[B, T]`, which tokens may be attended to; none: all.
+    Output shape: `[B, T, D]`.
     Raises: RecipeError if D does not divide by `heads`.
     """
 
@@ -303,12 +305,14 @@ class SelfAttention(keras.layers.Layer):
         self.query_key_value.build(input_shape)
         self.projection.build(input_shape)
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, visible: Any = None) -> Any:
         length, width = tf.shape(inputs)[1], inputs.shape[-1]
         joint = tf.reshape(self.query_key_value(inputs), [-1, length, 3, self.heads, width // self.heads])
         query, key, value = tf.unstack(tf.transpose(joint, [2, 0, 3, 1, 4]))  # each [B, heads, T, d]
         query *= (width // self.heads) ** -0.5
-        logits = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32)
+        logits = full_precision(tf.matmul(query, key, transpose_b=True))
+        if visible is not None:
+            logits = tf.where(visible[:, None, None], logits, tf.constant(_HIDDEN, logits.dtype))
         attention = tf.cast(tf.nn.softmax(logits), value.dtype)
         mixed = tf.transpose(tf.matmul(attention, value), [0, 2, 1, 3])
         return self.projection(tf.reshape(mixed, [-1, length, width]))
@@ -327,7 +331,8 @@ class TransformerBlock(keras.layers.Layer):
     Args:
         heads: number of attention heads; the width D of the input must divide by it.
         mlp_ratio: width of the hidden layer of the MLP, in multiples of D.
-    Input shape: `[B, T, D]`. Output shape: `[B, T, D]`.
+    Input shape: `[B, T, D]`, and bool `visible` `[B, T]`, which tokens may be attended to; none: all.
+    Output shape: `[B, T, D]`.
     """
 
     def __init__(self, heads: int, mlp_ratio: float = 4.0, **kwargs: Any):
@@ -348,8 +353,8 @@ class TransformerBlock(keras.layers.Layer):
             layer.build(input_shape)
         self.contract.build((*input_shape[:-1], hidden))
 
-    def call(self, inputs: Any) -> Any:
-        x = inputs + self.attention(self.attention_norm(inputs))
+    def call(self, inputs: Any, visible: Any = None) -> Any:
+        x = inputs + self.attention(self.attention_norm(inputs), visible)
         return x + self.contract(self.expand(self.mlp_norm(x)))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

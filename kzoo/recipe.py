@@ -655,7 +655,8 @@ def _check_pair(document: _Document, method: MethodSpec, backbone: BackboneSpec)
         if other.modality == method.modality and not _lacking(method, other)
     ]
     known = ", ".join(fitting[:6]) + ", ..." * (len(fitting) > 6)
-    offered = ", ".join([*backbone.offers, *(["images of any size"] if backbone.any_size else [])])
+    can = [*backbone.offers, *backbone.abilities, *(["images of any size"] if backbone.any_size else [])]
+    offered = ", ".join(can)
     document.problem(
         ("backbone", "name"),
         f"'{backbone.name}' offers {offered}; method '{method.name}' needs {', '.join(lacking)}; "
@@ -665,7 +666,7 @@ def _check_pair(document: _Document, method: MethodSpec, backbone: BackboneSpec)
 
 def _lacking(method: MethodSpec, backbone: BackboneSpec) -> list[str]:
     """What a method needs and a backbone does not offer."""
-    outputs = [output for output in method.requires if output not in backbone.offers]
+    outputs = [output for output in method.requires if output not in (*backbone.offers, *backbone.abilities)]
     return outputs + (["images of any size"] if method.any_size and not backbone.any_size else [])
 
 

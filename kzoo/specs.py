@@ -9,6 +9,8 @@ from typing import Any
 
 from kzoo.options import Options
 
+ABILITIES = ("token_subset", "masked_tokens")  # what a backbone may be able to do beside its outputs
+
 
 @dataclass(frozen=True, kw_only=True)
 class MethodSpec:
@@ -19,7 +21,8 @@ class MethodSpec:
     options: the Options class, light to import.
     family: how `kzoo list` groups it, e.g. "contrastive".
     modality: "image", "text", "video" or "stereo"; datasets and backbones of another are refused.
-    requires: outputs the backbone must offer, e.g. ("embedding",) or ("map",).
+    requires: outputs the backbone must offer, e.g. ("embedding",) or ("map",), and abilities it must have, e.g.
+        ("token_subset",).
     offers: outputs that its encoder has beside the backbone's, for a recipe's `evaluate.features`.
     channels: numbers of image channels it can learn from; () means any. Where some options change that, they say so
         (`ImageOptions.image_channels`), and this is for the default ones.
@@ -28,7 +31,8 @@ class MethodSpec:
         over them. A batch that is smaller, in one of its accumulated parts, is refused.
     xla: whether XLA can compile its step; where not, a recipe's `jit_compile: auto` means off.
     check_options: options that make it small enough for the conformance suite (`kzoo check`).
-    check_backbone: name of the backbone that suite uses; none: a tiny convnet that offers maps and tokens.
+    check_backbone: name of the backbone that suite uses; none: a tiny convnet that offers maps and tokens, or a tiny
+        vision transformer where an ability is required.
     check_learning_rate: the largest that the suite trains it with, by plain gradient descent with momentum.
     summary: one line. paper: authors, year, identifier.
     """
@@ -60,6 +64,8 @@ class BackboneSpec:
     with (length T, vocabulary size V) and takes int32 tokens `[B, T]`, in which 0 is padding.
     offers: "embedding" always; "map" for the last feature map, "map_1", "map_2", ... for earlier ones; "tokens". What
         it has under any options: one that names "map_1" may have more of the earlier maps.
+    abilities: what methods may ask of it beside its outputs (`kzoo.patches`): "token_subset", it encodes any subset of
+        an image's patches; "masked_tokens", it takes a vector in the place of some of them.
     min_size: the smallest image side in pixels that it accepts.
     any_size: it can be built with height and width None, and one model then takes images of any size.
     check_options: options that make it small enough for the conformance suite (`kzoo check`).
@@ -76,6 +82,7 @@ class BackboneSpec:
     min_size: int = 8
     any_size: bool = False
     check_options: Mapping[str, Any] = field(default_factory=dict)
+    abilities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -387,6 +387,26 @@ class TestAttention:
         x, order = normal((2, 6, 8)), [3, 1, 5, 0, 2, 4]
         np.testing.assert_allclose(block(x[:, order]), np.array(block(x))[:, order], atol=1e-5)
 
+    def test_tokens_that_are_not_visible_are_as_if_they_were_not_there(self):
+        block = TransformerBlock(heads=2)
+        x = normal((2, 6, 8))
+        visible = tf.constant([[True] * 4 + [False] * 2] * 2)
+        np.testing.assert_allclose(block(x, visible)[:, :4], block(x[:, :4]), atol=1e-5)
+
+    def test_in_float64_nothing_is_rounded_to_float32(self):
+        attention = SelfAttention(2, dtype="float64")
+        x = normal((1, 5, 8)).astype("float64")
+        attention.build(x.shape)
+        order = [3, 1, 4, 0, 2]
+        np.testing.assert_allclose(attention(x[:, order]), np.array(attention(x))[:, order], rtol=0, atol=1e-13)
+        query, key, value = np.split(x[0] @ np.array(attention.query_key_value.kernel), 3, axis=1)
+        heads = []
+        for head in (slice(0, 4), slice(4, 8)):
+            weights = np.exp(query[:, head] @ key[:, head].T / 2)
+            heads.append(weights / weights.sum(1, keepdims=True) @ value[:, head])
+        expected = np.concatenate(heads, axis=1) @ np.array(attention.projection.kernel)
+        np.testing.assert_allclose(attention(x)[0], expected, rtol=0, atol=1e-13)
+
     def test_width_that_does_not_divide_is_refused(self):
         with pytest.raises(RecipeError, match=r"width of 10 .* heads=4"):
             SelfAttention(4).build((None, 5, 10))

@@ -252,6 +252,27 @@ def test_a_backbone_that_lacks_what_the_method_needs(write):
     ]
 
 
+def test_a_backbone_that_cannot_do_what_the_method_needs(write, stub, fake, install):
+    some = {"target": "a:b", "options": Options, "family": "f", "summary": "s"}
+    install(
+        stub,
+        fake(
+            "masks",
+            methods=[MethodSpec(name="hide", paper="p", requires=("tokens", "token_subset"), **some)],
+            backbones=[
+                BackboneSpec(name="patched", offers=("embedding", "tokens"), abilities=("token_subset",), **some)
+            ],
+        ),
+    )
+    text = SOUND.replace("name: contrast\n  options: {temperature: 0.2}", "name: hide")
+    text = text.replace("{name: digits}", "{name: 'folder:x'}")
+    assert load(write(text.replace("convnet", "patched"))).backbone.name == "patched"
+    assert problems(write(text.replace("convnet", "transformer"))) == [
+        "r.yaml:5: backbone.name: 'transformer' offers embedding, tokens; method 'hide' needs token_subset; "
+        "backbones that have it: patched"
+    ]
+
+
 def test_a_plugins_prefix_names_data_as_kzoos_own_do(write, stub, fake, install):
     tales = DatasetSpec(name="tales:<path>", target="a:b", options=Options, summary="s", modality="text", splits=())
     install(stub, fake("tales", datasets=[tales]))

@@ -86,6 +86,40 @@ def test_gradients(subject, target, message):
         backbone_checks.check_gradients(subject(target))
 
 
+BOTH = ("token_subset", "masked_tokens")
+
+
+@pytest.mark.parametrize(
+    ("target", "claims", "message"),
+    [
+        ("good", BOTH, "it claims masked_tokens, token_subset, and its graph lacks the layer; put MaskedPatches"),
+        ("patched", ("tokens",), "it claims tokens; abilities are token_subset, masked_tokens"),
+        (
+            "patched",
+            ("token_subset",),
+            "it can do masked_tokens, which its record does not claim; name it",
+        ),
+        ("patched", (), "it can do masked_tokens, token_subset, which its record does not claim"),
+        ("kept_and_not_hidden", BOTH, "it claims masked_tokens, token_subset, and its graph lacks the layer"),
+        ("wrong_patch_size", BOTH, "64 patches of 4 pixels are not its tokens; give KeptPatches the patch size"),
+        ("places_after", BOTH, "the answer for some patches depends on their order; let a token's position"),
+        ("overlapping", BOTH, "patches that are left out have an influence; cut the patches apart"),
+        ("glancing", BOTH, "hidden patches have an influence on output '.*'; let MaskedPatches alone"),
+        ("unmasked", BOTH, "the vector in place of hidden patches has no influence; let MaskedPatches alone"),
+    ],
+)
+def test_abilities(subject, target, claims, message):
+    offers = ("embedding", "map", "map_1") if target == "good" else ("embedding", "tokens")
+    with pytest.raises(ConformanceError, match=f"{target}: {message}"):
+        backbone_checks.check_abilities(subject(target, offers=offers, abilities=claims))
+
+
+def test_abilities_that_are_there(subject):
+    backbone_checks.check_abilities(subject("patched", offers=("embedding", "tokens"), abilities=BOTH))
+    kept = subject("kept_and_not_hidden", offers=("embedding", "tokens"), abilities=("token_subset",))
+    backbone_checks.check_abilities(kept)
+
+
 def test_sizes(subject):
     backbone_checks.check_sizes(subject("dense"))
     with pytest.raises(

@@ -7,9 +7,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kzoo import registry
-from kzoo.errors import ConformanceError, ExportError
+from kzoo import patches, registry
+from kzoo.errors import ConformanceError, ExportError, OptionsError
 from kzoo.export import export_backbone
+from kzoo.specs import ABILITIES
 from kzoo.testing.spec_checks import check_listing, check_name, check_options
 from kzoo.testing.subjects import BackboneSubject, made, outputs_in_training, precision
 
@@ -104,6 +105,91 @@ def check_gradients(subject: BackboneSubject) -> None:
             )
 
 
+def check_abilities(subject: BackboneSubject) -> None:
+    """It does with some patches of an image what its record says it can, and says what it can."""
+    claimed = set(subject.setup.spec.abilities)
+    if unknown := sorted(claimed - set(ABILITIES)):
+        raise subject.fault(f"it claims {', '.join(unknown)}", f"abilities are {', '.join(ABILITIES)}")
+    try:
+        found = patches.patches_of(subject.model, *claimed)
+    except OptionsError:
+        if claimed:
+            raise subject.fault(
+                f"it claims {', '.join(sorted(claimed))}, and its graph lacks the layer",
+                "put MaskedPatches and KeptPatches of kzoo.patches in it, or claim less",
+            ) from None
+        return
+    if more := sorted(found.abilities - claimed):
+        raise subject.fault(f"it can do {', '.join(more)}, which its record does not claim", "name it in abilities")
+    images = tf.constant(subject.inputs)
+    rows, columns = found.grid(images)
+    if rows * found.size != images.shape[1] or rows * columns != subject.model(images)["tokens"].shape[1]:
+        raise subject.fault(
+            f"{rows * columns} patches of {found.size} pixels are not its tokens", "give KeptPatches the patch size"
+        )
+    if "token_subset" in claimed:
+        _check_subset(subject, found.size, rows * columns, images)
+    if "masked_tokens" in claimed:
+        _check_masked(subject, found, rows * columns, images)
+
+
+def _check_subset(subject: BackboneSubject, size: int, count: int, images: tf.Tensor) -> None:
+    """All patches are the ordinary answer; their order does not matter; what is left out has no influence."""
+    whole, everything = subject.model(images), tf.range(count)[None] + tf.zeros((len(images), 1), tf.int32)
+    for name, value in patches.encode_kept(subject.model, images, everything).items():
+        if not _close(whole[name], value):
+            raise subject.fault(
+                f"with all patches kept, output '{name}' is not the ordinary one",
+                "let nothing but KeptPatches choose the tokens, and positions be added before it",
+            )
+    order = np.argsort(np.random.default_rng(0).uniform(size=(len(images), count)), axis=1)
+    kept = np.sort(order[:, : max(1, count // 2)], axis=1)
+    once = patches.encode_kept(subject.model, images, tf.constant(kept, tf.int32))
+    again = patches.encode_kept(subject.model, images, tf.constant(kept[:, ::-1], tf.int32))
+    if not (_close(once["embedding"], again["embedding"]) and _close(once["tokens"], again["tokens"][:, ::-1])):
+        raise subject.fault(
+            "the answer for some patches depends on their order", "let a token's position be that of its patch"
+        )
+    hidden = np.ones((len(images), count), bool)
+    np.put_along_axis(hidden, kept, values=False, axis=1)
+    other = patches.encode_kept(subject.model, _repainted(images, hidden, size), tf.constant(kept, tf.int32))
+    if not all(np.array_equal(once[name], other[name]) for name in once):
+        raise subject.fault(
+            "patches that are left out have an influence", "cut the patches apart before anything mixes them"
+        )
+
+
+def _check_masked(subject: BackboneSubject, found: patches.Patches, count: int, images: tf.Tensor) -> None:
+    """With no patch hidden it is the ordinary answer; a hidden patch has no influence; the vector in its place has."""
+    hidden = np.random.default_rng(0).uniform(size=(len(images), count)) < 0.5
+    hidden[:, 0] = True
+    token = tf.constant(np.random.default_rng(1).normal(size=found.width), tf.float32)
+    whole = subject.model(images)
+
+    def answer(some: tf.Tensor, where: np.ndarray, vector: tf.Tensor) -> dict[str, tf.Tensor]:
+        return patches.encode_masked(subject.model, some, tf.constant(where), vector)
+
+    plain, once = answer(images, np.zeros_like(hidden), token), answer(images, hidden, token)
+    other = answer(_repainted(images, hidden, found.size), hidden, token)
+    for name, value in plain.items():
+        if not _close(whole[name], value):
+            raise subject.fault(f"with no patch hidden, output '{name}' is not the ordinary one", _AFTER_PROJECTION)
+        if not np.array_equal(once[name], other[name]):
+            raise subject.fault(f"hidden patches have an influence on output '{name}'", _AFTER_PROJECTION)
+    if _close(once["tokens"], answer(images, hidden, -token)["tokens"]):
+        raise subject.fault("the vector in place of hidden patches has no influence", _AFTER_PROJECTION)
+
+
+_AFTER_PROJECTION = "let MaskedPatches alone hide them, right after the projection"
+
+
+def _repainted(images: tf.Tensor, where: np.ndarray, size: int) -> tf.Tensor:
+    """The images with other pixels in some of their patches."""
+    cut = patches.patchify(images, size)
+    grid = images.shape[1] // size, images.shape[2] // size
+    return patches.unpatchify(tf.where(where[..., None], 1.0 - cut, cut), size, grid)
+
+
 def check_reload(subject: BackboneSubject) -> None:
     """Saved, and loaded in a fresh process, as a file or as weights, it answers the same."""
     found = subject.ask(
@@ -133,6 +219,7 @@ BACKBONE_CHECKS: tuple[Callable[[BackboneSubject], None], ...] = (
     check_options,
     check_outputs,
     check_gradients,
+    check_abilities,
     check_sizes,
     check_export,
     check_reload,

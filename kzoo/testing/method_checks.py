@@ -15,6 +15,7 @@ from kzoo.export import export_backbone
 from kzoo.layers import every_layer
 from kzoo.method import Batch, Method
 from kzoo.random import example_seeds
+from kzoo.specs import ABILITIES
 from kzoo.testing import examples
 from kzoo.testing.fresh_checks import (
     STEP_KEYS,
@@ -62,9 +63,10 @@ def check_record(subject: MethodSubject) -> None:
             raise subject.fault(f"the record has {name}={said}, {found.__name__} has {own}", "let both say the same")
     if not spec.paper:
         raise subject.fault("the record names no paper", "give it authors, year and an identifier")
-    if unknown := [name for name in spec.requires if not re.fullmatch(_OUTPUTS, name)]:
+    if unknown := [name for name in spec.requires if not re.fullmatch(_OUTPUTS, name) and name not in ABILITIES]:
         raise subject.fault(
-            f"it requires {', '.join(unknown)}, which no backbone offers", "require embedding, map, map_<n> or tokens"
+            f"it requires {', '.join(unknown)}, which no backbone offers",
+            f"require embedding, map, map_<n>, tokens, {', '.join(ABILITIES)}",
         )
     if not isinstance(inspect.getattr_static(found, "pretext"), staticmethod):
         raise subject.fault("pretext belongs to the object", "make it a @staticmethod: it runs in the input pipeline")
@@ -197,7 +199,7 @@ def _check_owners(subject: MethodSubject, steps: EagerSteps, declared: Mapping[i
 def check_least_examples(subject: MethodSubject) -> None:
     """The smallest batch that it does not refuse teaches the encoder something."""
     method = subject.eager.method
-    encoder = {id(variable) for variable in method.encoder.trainable_variables}
+    encoder = _taught(method)
     for count in range(method.least_examples, BATCH + 1):
         raw = examples.raw_batch(subject.source, count)
         with kept(method.variables), recorded_gradients() as applied:
@@ -211,6 +213,17 @@ def check_least_examples(subject: MethodSubject) -> None:
                 "if the loss compares examples, say how many it needs: least_examples, on the class and in its record",
             )
         return
+
+
+def _taught(method: Method) -> set[int]:
+    """The variables that train the encoder: its own, or where it is a teacher, those that it follows."""
+    followed = {
+        id(ours): id(theirs)
+        for layer in every_layer(method)
+        if isinstance(layer, state.EMATeacher)
+        for ours, theirs in layer.pairs
+    }
+    return {followed.get(id(variable), id(variable)) for variable in method.encoder.variables}
 
 
 def check_determinism(subject: MethodSubject) -> None:

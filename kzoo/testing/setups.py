@@ -10,8 +10,9 @@ import numpy as np
 from kzoo import registry
 from kzoo.data import Source
 from kzoo.method import Method
-from kzoo.specs import BackboneSpec, MethodSpec
+from kzoo.specs import ABILITIES, BackboneSpec, MethodSpec
 from kzoo.testing.examples import Examples, of_modality, raw_batch
+from kzoo.testing.tiny import tiny_vision_transformer
 
 BATCH = 16
 
@@ -60,7 +61,8 @@ class MethodSetup:
         options = registry.validate_options(self.spec, self.options)
         shape = self.examples.shape(None if self.spec.any_size else self.view_size(size), depth or self.depth)
         if self.backbone is None:
-            backbone = self.examples.tiny(shape)
+            tiny = tiny_vision_transformer if set(ABILITIES) & set(self.spec.requires) else self.examples.tiny
+            backbone = tiny(shape)
         else:
             spec = registry.find_backbone(self.backbone)
             backbone = registry.build_backbone(self.backbone, shape, **spec.check_options)

@@ -4,9 +4,11 @@ from typing import Any
 
 import keras
 
-from kzoo.layers import BatchNormalization
+from kzoo.layers import BatchNormalization, LayerNormalization, TransformerBlock
+from kzoo.patches import KeptPatches, MaskedPatches, Positions
 
 _WIDTHS = (8, 16, 32)
+_PATCH = 8
 
 
 def tiny_backbone(input_shape: tuple[int | None, ...]) -> keras.Model:
@@ -28,6 +30,21 @@ def tiny_backbone(input_shape: tuple[int | None, ...]) -> keras.Model:
         "map_2": maps[1],
         "tokens": keras.layers.Reshape((-1, _WIDTHS[-1]), name="tokens")(x),
     }
+    return keras.Model(inputs, outputs, name="tiny")
+
+
+def tiny_vision_transformer(input_shape: tuple[int | None, ...]) -> keras.Model:
+    """Two blocks, 16 wide, on patches of 8 pixels, of which a method may show some or hide some (`kzoo.patches`).
+
+    Outputs: "tokens" `[B, T, 16]`; "embedding", their mean `[B, 16]`.
+    """
+    inputs = keras.Input(input_shape, name="image")
+    x: Any = keras.layers.Conv2D(_WIDTHS[1], _PATCH, _PATCH, name="patches")(inputs)
+    x = KeptPatches(_PATCH, name="patch_tokens")(Positions(name="positions")(MaskedPatches(name="masked_patches")(x)))
+    for index in (1, 2):
+        x = TransformerBlock(2, name=f"block_{index}")(x)
+    x = LayerNormalization(name="norm")(x)
+    outputs = {"embedding": keras.layers.GlobalAveragePooling1D(name="embedding")(x), "tokens": x}
     return keras.Model(inputs, outputs, name="tiny")
 
 

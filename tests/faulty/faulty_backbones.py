@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras import layers
 
 from kzoo.options import Options
+from kzoo.patches import KeptPatches, MaskedPatches, Positions
 from kzoo.specs import BackboneSpec
 
 
@@ -191,3 +192,71 @@ def talking(shape, options):
     inputs = keras.Input(shape, name="image")
     first, last = _body(inputs)
     return _model(inputs, first, Talking()(last))
+
+
+def _tokens(shape, *, size=8, overlap=0, places_after=False):
+    """Tokens of 4 x 4 patches, mixed once with the mean of all, so that each depends on the others."""
+    inputs = keras.Input(shape)
+    x = layers.Conv2D(8, 8 + overlap, 8, padding="same", name="patches")(inputs)
+    x = MaskedPatches(name="hide")(x)
+    x = x if places_after else Positions(name="place")(x)
+    tokens = KeptPatches(size, name="tokens")(x)
+    if places_after:
+        tokens = layers.Embedding(16, 8)(Order()(tokens)) + tokens
+    mean = layers.GlobalAveragePooling1D(keepdims=True)(tokens)
+    tokens = layers.Dense(8, activation="gelu", name="mixed")(tokens + mean)
+    return keras.Model(inputs, {"embedding": layers.GlobalAveragePooling1D()(tokens), "tokens": tokens}, name="net")
+
+
+@keras.saving.register_keras_serializable(package="faulty")
+class Order(layers.Layer):
+    """The number of each token in the order that comes."""
+
+    def call(self, x):
+        return tf.range(tf.shape(x)[1])[None] + tf.zeros([tf.shape(x)[0], 1], tf.int32)
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape[:2], dtype="int32")
+
+
+def patched(shape, options):
+    """As it should be."""
+    return _tokens(shape)
+
+
+def wrong_patch_size(shape, options):
+    return _tokens(shape, size=4)
+
+
+def overlapping(shape, options):
+    return _tokens(shape, overlap=4)
+
+
+def places_after(shape, options):
+    return _tokens(shape, places_after=True)
+
+
+def kept_and_not_hidden(shape, options):
+    """Kept patches alone: the other layer is in no graph."""
+    inputs = keras.Input(shape)
+    x = Positions()(layers.Conv2D(8, 8, 8)(inputs))
+    tokens = layers.Dense(8, activation="gelu")(KeptPatches(8)(x))
+    return keras.Model(inputs, {"embedding": layers.GlobalAveragePooling1D()(tokens), "tokens": tokens}, name="net")
+
+
+def glancing(shape, options):
+    """Lets hidden patches through beside their vector."""
+    inputs = keras.Input(shape)
+    x = layers.Conv2D(8, 8, 8)(inputs)
+    x = layers.Add()([Positions()(MaskedPatches()(x)), x])
+    tokens = layers.Dense(8, activation="gelu")(KeptPatches(8)(x))
+    return keras.Model(inputs, {"embedding": layers.GlobalAveragePooling1D()(tokens), "tokens": tokens}, name="net")
+
+
+def unmasked(shape, options):
+    """Takes the vector, and makes nothing of it."""
+    inputs = keras.Input(shape)
+    x = layers.Conv2D(8, 8, 8)(inputs)
+    x = 0.0 * MaskedPatches()(x)
+    tokens = layers.Dense(8, activation="gelu")(KeptPatches(8)(Positions()(x)))
+    return keras.Model(inputs, {"embedding": layers.GlobalAveragePooling1D()(tokens), "tokens": tokens}, name="net")

@@ -15,7 +15,9 @@ from kzoo_backbones.options import (
 from kzoo_backbones.resnet import resnet18, resnet50, small_resnet
 from pydantic import ValidationError
 
+from kzoo import patches
 from kzoo.errors import OptionsError, RecipeError
+from kzoo.layers import TransformerBlock
 
 SPECS = {spec.name: spec for spec in plugin.kzoo_backbones()}
 # Small settings for what does not depend on width and depth.
@@ -235,13 +237,6 @@ class TestVisionTransformer:
             np.testing.assert_allclose(free(x)[name], value, atol=1e-5)
         assert free(images(2, 20, 4, 3))["tokens"].shape == (2, 5, 192)
 
-    def test_positions_by_hand(self):
-        codes = vit.sine_cosine_positions(2, 3, 8)
-        # row 1, column 2; two frequencies, 1 and 1/100
-        expected = [np.sin(1), np.sin(0.01), np.cos(1), np.cos(0.01), np.sin(2), np.sin(0.02), np.cos(2), np.cos(0.02)]
-        np.testing.assert_allclose(codes[1, 2], expected, rtol=1e-6)
-        assert codes.shape == (2, 3, 8)
-
     def test_patches_are_projected_as_by_a_dense_layer(self):
         """Glorot's uniform bound with 16 * 16 * 3 values in and 384 out: sqrt(6 / 1152)."""
         model = vit.vit_small((32, 32, 3), VisionTransformerOptions(depth=1))
@@ -257,18 +252,33 @@ class TestVisionTransformer:
         assert changed.tolist() == [False] * 5 + [True]
         assert model(x)["tokens"].shape == (1, 6, 192)
 
-    def test_layers_can_be_called_by_name_on_some_of_the_patches(self):
-        """What masked methods do: with no patch hidden it is the backbone itself."""
-        model = build("vit_tiny", (8, 8, 3), depth=2)
-        x = images(2, 8, 8, 3)
-        y = x
-        for name in ("patches", "positions", "patch_tokens"):
-            y = model.get_layer(name)(y)
-        kept = y[:, :2]
-        for name in ("class_token", "block_1", "block_2", "norm"):
-            y, kept = model.get_layer(name)(y), model.get_layer(name)(kept)
-        np.testing.assert_allclose(y[:, 0], model(x)["embedding"], atol=1e-5)
-        assert kept.shape == (2, 3, 192)
+    @pytest.mark.parametrize("pool", ["class_token", "mean"])
+    def test_only_the_kept_patches_are_computed(self, pool, monkeypatch):
+        """A quarter of 64 tokens, and the class token where there is one, reach each block."""
+        seen = []
+        call = TransformerBlock.call
+        monkeypatch.setattr(
+            TransformerBlock, "call", lambda self, x, *more: seen.append(x.shape[1]) or call(self, x, *more)
+        )
+        model = build("vit_tiny", (32, 32, 3), depth=2, pool=pool)
+        x, kept = images(2, 32, 32, 3), tf.constant(np.argsort(images(2, 64), axis=1)[:, :16])
+        seen.clear()
+        outputs = patches.encode_kept(model, x, kept)
+        assert seen == [16 + (pool == "class_token")] * 2
+        assert outputs["tokens"].shape == (2, 16, 192)
+
+    def test_one_of_any_size_encodes_some_patches_as_one_of_fixed_size(self):
+        fixed, free = build("vit_tiny", (8, 12, 3), depth=1), build("vit_tiny", (None, None, 3), depth=1)
+        free.set_weights(fixed.get_weights())
+        x, kept = images(2, 8, 12, 3), tf.constant([[5, 0], [1, 4]])
+        for name, value in patches.encode_kept(fixed, x, kept).items():
+            np.testing.assert_allclose(patches.encode_kept(free, x, kept)[name], value, atol=1e-5)
+
+    def test_the_mean_of_the_tokens_may_be_the_embedding_without_a_class_token(self):
+        model = build("vit_tiny", (8, 8, 3), depth=1, pool="mean")
+        outputs = model(images(2, 8, 8, 3))
+        np.testing.assert_allclose(outputs["embedding"], np.mean(outputs["tokens"], axis=1), atol=1e-6)
+        assert model.count_params() == build("vit_tiny", (8, 8, 3), depth=1).count_params() - 192
 
     def test_by_default_32_px_are_64_patches_and_224_px_196_as_in_the_paper(self):
         for name, side, count in (("vit_tiny", 32, 64), ("vit_base", 224, 196)):

@@ -69,6 +69,9 @@ class VisionTransformerOptions(BackboneOptions):
     class_token_std: float = Field(
         0.02, ge=0, description="standard deviation that the class token is drawn with (MoCo v3: 1e-6)"
     )
+    pool: Literal["class_token", "mean"] = Field(
+        "class_token", description="what the embedding is: the class token, or the mean of the tokens, without one"
+    )
 
 
 class VisionTransformerTinyOptions(VisionTransformerOptions):

@@ -69,5 +69,6 @@ def kzoo_backbones() -> Iterator[BackboneSpec]:
             offers=("embedding", "tokens"),
             min_size=min_size,
             any_size=True,
+            abilities=("token_subset", "masked_tokens"),
             check_options={} if name == "vit_tiny" else {"depth": 2},  # more of the same, and large
         )

@@ -1,61 +1,24 @@
 """Vision transformers (Dosovitskiy et al. 2021, arXiv:2010.11929) with the fixed positions of MAE (arXiv:2111.06377).
 
 Input: `[B, H, W, C]` in [0, 1]; the patch size must divide H and W, which may be left open: positions are those of the
-grid that comes. Outputs: "tokens" `[B, T, D]`, one per patch, row by row, and "embedding" `[B, D]`, the class token;
-both after the last normalisation.
-A method that hides patches takes the layers by name: "patches" (`[B, H, W, C]` to `[B, h, w, D]`), "positions",
-"patch_tokens" (to `[B, T, D]`), "class_token" (to `[B, 1 + T, D]`), "block_1" to "block_<depth>", "norm".
+grid that comes. Outputs: "tokens" `[B, T, D]`, one per patch, row by row, and "embedding" `[B, D]`, the class token, or
+by the option `pool` the mean of the tokens, in a network without a class token; both after the last normalisation.
+A method may show it only some of the patches, or hide some behind a vector of its own (`kzoo.patches`).
 """
 
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import layers
 
 from kzoo.errors import RecipeError
 from kzoo.layers import LayerNormalization, TransformerBlock
+from kzoo.patches import KeptPatches, MaskedPatches, Positions
 from kzoo_backbones.inputs import normalised_input
 from kzoo_backbones.options import VisionTransformerOptions
 
 InputShape = tuple[int | None, int | None, int]
-
-
-def sine_cosine_positions(height: int, width: int, dimension: int) -> np.ndarray:
-    """Two-dimensional sine-cosine codes, float32 `[height, width, dimension]`; `dimension` must divide by 4.
-
-    A quarter each for sin and cos of the row and of the column, over wavelengths from 2π towards 10000 · 2π.
-    """
-    frequencies = 10000.0 ** -(np.arange(dimension // 4) / (dimension // 4))
-    places = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
-    angles = [place[..., None] * frequencies for place in places]
-    return np.concatenate([part(angle) for angle in angles for part in (np.sin, np.cos)], axis=-1).astype("float32")
-
-
-def _codes_of(height: tf.Tensor, width: tf.Tensor, dimension: int) -> tf.Tensor:
-    """The same for sides that are known when the graph runs."""
-    frequencies = tf.constant(10000.0 ** -(np.arange(dimension // 4) / (dimension // 4)), tf.float64)
-    places = tf.meshgrid(tf.range(height), tf.range(width), indexing="ij")
-    angles = [tf.cast(place, tf.float64)[..., None] * frequencies for place in places]
-    return tf.cast(tf.concat([part(angle) for angle in angles for part in (tf.sin, tf.cos)], axis=-1), tf.float32)
-
-
-@keras.saving.register_keras_serializable(package="kzoo_backbones")
-class Positions(layers.Layer):
-    """Adds the fixed code of each patch's place. `[B, h, w, D]` to the same shape, for any h and w; no weights."""
-
-    def call(self, inputs: Any) -> Any:
-        x = tf.convert_to_tensor(inputs)
-        _, height, width, dimension = x.shape
-        if height is None or width is None:
-            codes = _codes_of(tf.shape(x)[1], tf.shape(x)[2], dimension)
-        else:
-            codes = tf.constant(sine_cosine_positions(height, width, dimension))
-        return x + tf.cast(codes, x.dtype)
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return input_shape
 
 
 @keras.saving.register_keras_serializable(package="kzoo_backbones")
@@ -100,13 +63,18 @@ def _vit(
     limit = (6.0 / (patch * patch * input_shape[-1] + dimension)) ** 0.5
     drawn = keras.initializers.RandomUniform(-limit, limit)
     x = layers.Conv2D(dimension, patch, patch, kernel_initializer=drawn, name="patches")(x)
-    x = Positions(name="positions")(x)
-    x = layers.Reshape((-1, dimension), name="patch_tokens")(x)
-    x = ClassToken(options.class_token_std, name="class_token")(x)
+    x = Positions(name="positions")(MaskedPatches(name="masked_patches")(x))
+    x = KeptPatches(patch, name="patch_tokens")(x)
+    if options.pool == "class_token":
+        x = ClassToken(options.class_token_std, name="class_token")(x)
     for index in range(1, options.depth + 1):
         x = TransformerBlock(options.heads or heads, name=f"block_{index}")(x)
     x = LayerNormalization(name="norm")(x)
-    return keras.Model(inputs, {"embedding": x[:, 0], "tokens": x[:, 1:]}, name=name)
+    if options.pool == "mean":
+        outputs = {"embedding": layers.GlobalAveragePooling1D(name="mean")(x), "tokens": x}
+    else:
+        outputs = {"embedding": x[:, 0], "tokens": x[:, 1:]}
+    return keras.Model(inputs, outputs, name=name)
 
 
 def vit_tiny(input_shape: InputShape, options: VisionTransformerOptions) -> keras.Model:
