@@ -23,11 +23,11 @@ import numpy as np
 import PIL
 import tensorflow as tf
 
+from kzoo import glance
 from kzoo.cache import cache_dir, prepare_once, progress
 from kzoo.census import Census, image_census
 from kzoo.errors import DataError, printable
 from kzoo.images import Looks, bits_for, look, read_image, reason
-from kzoo.layout import some
 from kzoo.options import FolderOptions
 from kzoo.source import Batch, Source, record_examples
 
@@ -59,13 +59,10 @@ def folder_source(path: str, split: str, options: FolderOptions) -> Source:
     index = json.loads((folder / _INDEX).read_text())
     broken: dict[str, str] = index["broken"]
     if broken:
-        listed = some([f"{name} ({why})" for name, why in sorted(broken.items())])
-        told = f"{len(broken):,} broken file{'s' * (len(broken) != 1)}: {listed}; all are in {folder / _BROKEN}"
+        listed = f"; all are in {folder / _BROKEN}"
         if not options.skip_broken:
-            raise DataError(
-                f"{census.title}: cannot read {told}; repair or remove them, or set data.options.skip_broken"
-            )
-        warnings.warn(f"{census.title}: left out {told}")
+            raise glance.unreadable(census.title, broken, listed)
+        warnings.warn(f"{census.title}: left out {glance.told(broken)}{listed}")
     census = census.without(broken)
     files = [(str(folder / name), 0, count) for name, count in index["files"][split]]
     if not files:
@@ -149,10 +146,7 @@ class _Findings:
         looks = tuple(found.values())
         sizes = sorted({one.size for one in looks})
         if size is None and len(sizes) > 1:
-            first, last = (f"{width}x{height}" for width, height in (sizes[0], sizes[-1]))
-            raise DataError(
-                f"{census.title}: images of {len(sizes):,} sizes, from {first} to {last}; set data.options.size"
-            )
+            raise glance.mixed(census.title, sizes)
         upper = [one.wide_colour for one in looks if one.wide_colour is not None]
         if upper and max(upper) < 64:
             raise DataError(

@@ -4,10 +4,12 @@ A file becomes uint8 pixels, upright, with one or three channels. Only resizing 
 """
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
@@ -74,15 +76,22 @@ def read_image(file: Path | bytes, size: int | None = None, grey: bool = False, 
     return pixels if size is None else _resized(pixels, size)
 
 
+def header_size(file: Path) -> tuple[int, int] | None:
+    """(width, height) of an image file when upright, without decoding; None where its header does not tell.
+
+    Raises as `read_image`.
+    """
+    with _opened(file) as opened:
+        return _upright(opened) if opened.format in _HEADER_TELLS else None
+
+
 def look(file: Path | bytes) -> Looks:
     """What an image file holds: from its header where that tells, else from its pixels. Raises as `read_image`."""
     with _opened(file) as opened:
         mode, several = opened.mode, bool(getattr(opened, "is_animated", False))
         wide_colour = not _is_wide(opened) and ";16" in _raw_mode(opened)
         if opened.format in _HEADER_TELLS and not _is_wide(opened) and not wide_colour:
-            width, height = opened.size
-            swapped = opened.getexif().get(_ORIENTATION, 1) >= 5
-            return Looks((height, width) if swapped else (width, height), mode, _is_grey(opened), several=several)
+            return Looks(_upright(opened), mode, _is_grey(opened), several=several)
         opened.load()
         image = ImageOps.exif_transpose(opened)
         if _is_wide(image):
@@ -117,6 +126,27 @@ def _opened(file: Path | bytes) -> Iterator[ImageFile.ImageFile]:
         if limit is not None and image.width * image.height > limit:
             raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels; the limit is {limit} in all")
         yield image
+
+
+def _upright(opened: ImageFile.ImageFile) -> tuple[int, int]:
+    """Its (width, height) when upright; nothing is decoded."""
+    width, height = opened.size
+    # of PNG, Pillow's own `getexif` decodes the pixels to come to what may follow them
+    early = opened.format == "PNG" and opened.fp is not None and not _tells_late(opened.fp)
+    exif = Image.Image.getexif(opened) if early else opened.getexif()
+    return (height, width) if exif.get(_ORIENTATION, 1) >= 5 else (width, height)
+
+
+def _tells_late(file: IO[bytes]) -> bool:
+    """Whether a PNG file has EXIF or text behind its pixels, which is rare."""
+    place, pixels, late = file.tell(), False, False
+    file.seek(8)
+    while len(head := file.read(8)) == 8 and head[4:] != b"IEND" and not late:
+        pixels |= head[4:] == b"IDAT"
+        late = pixels and head[4:] in (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+        file.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)
+    file.seek(place)
+    return late
 
 
 def _is_grey(image: Image.Image) -> bool:

@@ -14,9 +14,9 @@ from rich.table import Table
 from kzoo import registry
 from kzoo.census import census_lines, image_census
 from kzoo.describe import plain_table
-from kzoo.errors import RecipeError
+from kzoo.errors import DataError, RecipeError
 from kzoo.options import FolderOptions
-from kzoo.recipe import Recipe
+from kzoo.recipe import Data, Recipe
 
 
 def steps_per_epoch(recipe: Recipe, examples: int) -> int:
@@ -28,6 +28,20 @@ def steps_per_epoch(recipe: Recipe, examples: int) -> int:
             f"{recipe.data.split}: no step could be made; take at most {examples:,}"
         )
     return recipe.train.steps_per_epoch or examples // batch
+
+
+def view_size(recipe: Recipe, title: str, height: int, width: int) -> tuple[int, int]:
+    """(H, W) of what goes downstream: the method's `size` where it sets one, else that of the dataset's images.
+
+    Raises DataError where images cannot be used as they are.
+    """
+    size = recipe.method.options.get("size")
+    if size is None and height != width:
+        raise DataError(f"{title}: images of {height} x {width} pixels; set method.options.size for square views")
+    shape = (size or height, size or width)
+    if small := registry.too_small(registry.find_backbone(recipe.backbone.name), shape):
+        raise DataError(f"{title}: {small}; set {'method' if size else 'data'}.options.size")
+    return shape
 
 
 def passes(recipe: Recipe, examples: int) -> float:
@@ -55,13 +69,28 @@ def print_forecast(console: Console, recipe: Recipe, run_dir: Path, call: str) -
 
 
 def _foreseen(recipe: Recipe) -> tuple[int | None, list[str]]:
-    """How many examples there are to train on, and what is to be said of the data, as far as names of files tell."""
-    data, spec = recipe.data, registry.find_dataset(recipe.data.name)
+    """How many examples there are to train on, and what is to be said of the data, as far as names and headers tell."""
+    examples, lines = _seen(recipe, recipe.data)
+    if recipe.evaluate.data:
+        _, more = _seen(recipe, recipe.evaluate.data)
+        lines += [line for line in more if line not in lines]
+    return examples, lines
+
+
+def _seen(recipe: Recipe, data: Data) -> tuple[int | None, list[str]]:
+    spec = registry.find_dataset(data.name)
     prefix, _, path = data.name.partition(":")
     if prefix == "folder":
         options = FolderOptions.model_validate(data.options)
         census = image_census(path, options)
-        return len(census.splits[census.find(data.split)]), census_lines(census.as_json())
+        split = census.find(data.split)
+
+        from kzoo.glance import glance  # brings NumPy and Pillow, which recipes of other data need not
+
+        census, common, looked = glance(census, options)
+        if common:
+            view_size(recipe, data.name, *common)
+        return len(census.splits[split]), [*census_lines(census.as_json()), f"  {looked}"]
     size = spec.sizes.get(data.split)
     if size is None:
         return None, [f"{data.name} was not opened: whether it is there, and fills a batch, is told when it is trained"]

@@ -22,7 +22,7 @@ from kzoo.data import Source
 from kzoo.errors import CheckpointError, DataError, EvaluationError, NoSplit, RecipeError
 from kzoo.files import read_json, replacing, write_json, write_text
 from kzoo.method import Method
-from kzoo.plan import steps_per_epoch
+from kzoo.plan import steps_per_epoch, view_size
 from kzoo.plugins import describe, load_plugins
 from kzoo.provenance import Origin, sha256
 from kzoo.recipe import Data, Recipe, changes, dump, load, recipe_hash
@@ -244,13 +244,7 @@ def input_shape(recipe: Recipe, source: Source) -> tuple[int, ...]:
     if source.modality == "text":
         return source.length, len(source.vocabulary)
     height, width, channels = source.image_shape
-    size = recipe.method.options.get("size")
-    if size is None and height != width:
-        raise DataError(f"{source.name}: images of {height} x {width} pixels; set method.options.size for square views")
-    shape = (size or height, size or width, channels)
-    if small := registry.too_small(registry.find_backbone(recipe.backbone.name), shape):
-        raise DataError(f"{source.name}: {small}; set {'method' if size else 'data'}.options.size")
-    return shape
+    return (*view_size(recipe, source.name, height, width), channels)
 
 
 def build_backbone(recipe: Recipe, source: Source) -> keras.Model:
