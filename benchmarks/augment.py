@@ -31,9 +31,9 @@ from rich.table import Table
 
 from kzoo.augment import view
 from kzoo.data import deterministic
-from kzoo.files import write_text
 from kzoo.random import example_seeds, fold_in
-from kzoo.runs import versions
+from kzoo.runs.run import versions
+from kzoo.system.files import write_text
 
 HERE = Path(__file__).parent
 SETTINGS = {  # size in pixels: images of a batch, and how many times lightly's views per second are asked for

@@ -26,8 +26,8 @@ from rich.table import Table
 from step import BATCH, CHANNELS, LEARNING_RATE, MOMENTUM, SIZE, WARM_UP, Contestant, Turn, fitted, paired_batch
 
 import kzoo
-from kzoo.files import write_text
-from kzoo.runs import versions
+from kzoo.runs.run import versions
+from kzoo.system.files import write_text
 
 LENGTHS = {"long": 65536, "short": BATCH}  # keys
 MOST_ADDED = 0.10  # the target: what the long queue may add to a step, as a share of the short one's

@@ -51,7 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         install_plugin(folder)
-        import kzoo.train as training  # once, for all the processes that are forked from this one
+        import kzoo.train.loop as training  # once, for all the processes that are forked from this one
 
         for after in ("picture_training", "pretext_figures", "evaluate_run"):
             setattr(training, after, lambda *_: None)
@@ -103,7 +103,7 @@ def start(folder: Path, name: str, kill_at: int | None = None) -> int:
     os.dup2(log, 2)
     code = 70
     try:
-        from kzoo.cli import main as kzoo
+        from kzoo.cli.app import main as kzoo
 
         kzoo(["train", str(folder / "recipe.yaml"), "--run-dir", str(folder / name), "--resume"])
     except SystemExit as exited:

@@ -74,7 +74,7 @@ def _die_while_saving(run_dir: Path, at: int) -> None:
 
     import numpy
 
-    from kzoo import checkpoint
+    from kzoo.runs import checkpoint
 
     saving, events = False, 0
 

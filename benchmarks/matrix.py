@@ -18,8 +18,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from record import origin
 
-from kzoo import runs
-from kzoo.recipe import load
+from kzoo.recipe.load import load
+from kzoo.runs import run as runs
 
 ROOT = Path(__file__).parents[1]
 METHODS = {

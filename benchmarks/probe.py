@@ -24,7 +24,7 @@ from record import origin
 from rich.console import Console
 from rich.table import Table
 
-from kzoo.files import write_text
+from kzoo.system.files import write_text
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "probe.json"
@@ -35,8 +35,8 @@ TIMED_STEPS = 6  # of which the first, which is traced, is left out
 
 def measure(name: str, overrides: list[str], minutes: float, console: Console) -> dict[str, Any]:
     """Train one recipe for some CPU minutes; returns what its evaluation says."""
-    from kzoo.recipe import load
-    from kzoo.train import train
+    from kzoo.recipe.load import load
+    from kzoo.train.loop import train
 
     path = ROOT / "recipes" / f"{name}.yaml"
     recipe = load(path, overrides)
@@ -86,7 +86,7 @@ def measure(name: str, overrides: list[str], minutes: float, console: Console) -
 
 def _seconds_per_step(recipe: Any) -> tuple[float, int]:
     """CPU seconds of one step, and the steps of an epoch."""
-    from kzoo.runs import build_method, compile_method, open_sources
+    from kzoo.runs.run import build_method, compile_method, open_sources
 
     source, _ = open_sources(recipe)
     steps = recipe.train.steps_per_epoch or source.size // recipe.train.batch_size

@@ -19,8 +19,9 @@ from typing import Any
 
 from record import origin
 
-from kzoo.files import write_text
-from kzoo.recipe import Recipe, load
+from kzoo.recipe.load import load
+from kzoo.recipe.schema import Recipe
+from kzoo.system.files import write_text
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "recipes.json"
@@ -159,11 +160,11 @@ def initial_logs(recipe: Recipe, batch: int) -> dict[str, float]:
     import numpy as np
     import tensorflow as tf
 
-    from kzoo import runs
+    from kzoo.base.steps import StepLogs
     from kzoo.data import array_source
     from kzoo.layers import dropout_keys
     from kzoo.random import example_seeds
-    from kzoo.steps import StepLogs
+    from kzoo.runs import run as runs
 
     side = recipe.data.options.get("size") or SIDES[recipe.data.name]
     images = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3)).astype("uint8")

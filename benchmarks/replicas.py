@@ -23,7 +23,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from kzoo.launch import local_cluster
+from kzoo.distribute.launch import local_cluster
 
 if TYPE_CHECKING:
     from kzoo.testing.replicas import Trace
@@ -40,8 +40,8 @@ CASES = {"2 replicas": (2, 1), "4 replicas": (4, 1), "2 workers": (1, 2)}
 
 def train(names: list[str], devices: int, into: Path) -> None:
     """Train each method on this process' devices, or as its share of the workers that TF_CONFIG names."""
-    from kzoo import devices as machine
-    from kzoo import registry
+    from kzoo.distribute import devices as machine
+    from kzoo.plugins import registry
 
     strategy = machine.make_strategy("mirrored" if devices > 1 else "auto", devices if devices > 1 else None, BATCH)
 
@@ -103,8 +103,8 @@ def main(
         return
     from record import origin
 
-    from kzoo import registry
-    from kzoo.files import write_text
+    from kzoo.plugins import registry
+    from kzoo.system.files import write_text
 
     kept = _kept()
     names = names or [spec.name for spec in registry.methods() if spec.name not in kept]

@@ -31,9 +31,9 @@ from record import origin
 from rich.console import Console
 from rich.table import Table
 
-from kzoo.files import write_text
-from kzoo.launch import local_cluster
+from kzoo.distribute.launch import local_cluster
 from kzoo.layers import every_layer
+from kzoo.system.files import write_text
 
 RESULTS = Path(__file__).parent / "results" / "scaling.json"
 WORKERS = (1, 2, 4)

@@ -23,10 +23,10 @@ from record import origin
 from skimage import data
 
 import kzoo
-from kzoo import registry
-from kzoo.export import export_backbone
-from kzoo.files import write_json
-from kzoo.parity import LIMIT, differences, photograph
+from kzoo.export.parity import LIMIT, differences, photograph
+from kzoo.export.saved_model import export_backbone
+from kzoo.plugins import registry
+from kzoo.system.files import write_json
 
 ROOT = Path(__file__).parents[1]
 SIZE = 64

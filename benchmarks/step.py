@@ -31,9 +31,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 import kzoo
-from kzoo.files import write_text
 from kzoo.layers import BatchNormalization
-from kzoo.runs import versions
+from kzoo.runs.run import versions
+from kzoo.system.files import write_text
 
 SIZE, CHANNELS, BATCH = 32, 3, 64  # pixels, colours, examples; each example is two views
 LEARNING_RATE, MOMENTUM = 1e-4, 0.9  # a small rate, so that rounding does not grow from one loss to the next

@@ -14,7 +14,8 @@ from types import FunctionType
 from typing import Any
 
 import kzoo
-from kzoo import describe, hookspecs, registry
+from kzoo import hookspecs
+from kzoo.plugins import describe, registry
 from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, Spec
 
 # What a plugin may import. Of a module without __all__, every name it defines that has no leading underscore.

@@ -7,7 +7,7 @@ models bring Keras and TensorFlow with them. From then on `keras.saving.load_mod
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kzoo import loading
+from kzoo.plugins import loading
 
 if TYPE_CHECKING:
     from kzoo.errors import (
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kzoo.hookspecs import hookimpl
     from kzoo.method import Method
     from kzoo.options import ImageOptions, Options
-    from kzoo.registry import build_backbone, build_method, open_dataset
+    from kzoo.plugins.registry import build_backbone, build_method, open_dataset
     from kzoo.specs import BackboneSpec, DataFacts, DatasetSpec, MethodSpec
 
 __version__ = "0.1.0"
@@ -66,9 +66,9 @@ _MODULES = {
     "DatasetSpec": "specs",
     "DataFacts": "specs",
     "hookimpl": "hookspecs",
-    "build_method": "registry",
-    "build_backbone": "registry",
-    "open_dataset": "registry",
+    "build_method": "plugins.registry",
+    "build_backbone": "plugins.registry",
+    "open_dataset": "plugins.registry",
 }
 
 

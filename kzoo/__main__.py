@@ -1,6 +1,6 @@
 """`python -m kzoo`."""
 
-from kzoo.cli import main
+from kzoo.cli.app import main
 
 if __name__ == "__main__":
     main()

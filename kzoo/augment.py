@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kzoo.data import to_float
+from kzoo.data.resize import to_float
 from kzoo.errors import DataError
 from kzoo.random import bernoulli, fold_in, in_double, integers, permutation, uniform
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from kzoo.census import Census
 from kzoo.errors import DataError
-from kzoo.images import header_size, reason
-from kzoo.layout import some
+from kzoo.folder.census import Census
+from kzoo.folder.images import header_size, reason
+from kzoo.folder.layout import some
 from kzoo.options import FolderOptions
 
 _LOOKED_AT = 2000  # headers that are read, at most

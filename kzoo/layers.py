@@ -16,8 +16,8 @@ import tensorflow as tf
 from kzoo import sums
 from kzoo.errors import RecipeError
 from kzoo.losses import full_precision, l2_normalize
-from kzoo.private import every_layer
 from kzoo.random import fold_in, mask
+from kzoo.system.private import every_layer
 
 _HIDDEN = -1e9  # a logit that no softmax sees
 _scope = threading.local()

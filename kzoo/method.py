@@ -1,7 +1,7 @@
 """`Method`: what the author of a self-supervised method writes, and what it may call.
 
 What is easy to get wrong and silent when wrong is elsewhere: dividing by the number of replicas, clipping and scaling
-in `kzoo.steps`; building before compile, streams, time and saving in `kzoo.bridge`.
+in `kzoo.base.steps`; building before compile, streams, time and saving in `kzoo.base.bridge`.
 """
 
 import re
@@ -13,14 +13,14 @@ import numpy as np
 import tensorflow as tf
 from pydantic import ValidationError
 
-from kzoo import surroundings
-from kzoo.bridge import Bridge
+from kzoo.base.bridge import Bridge
+from kzoo.base.steps import Batch, Group, Logs, Step, StepLogs
+from kzoo.data.source import Source
 from kzoo.errors import OptionsError
 from kzoo.options import Options, place
 from kzoo.schedules import value_at
-from kzoo.source import Source
 from kzoo.specs import DataFacts
-from kzoo.steps import Batch, Group, Logs, Step, StepLogs
+from kzoo.system import surroundings
 from kzoo.text import SPECIAL
 
 __all__ = ["Batch", "Group", "Logs", "Method"]

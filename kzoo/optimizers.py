@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 if TYPE_CHECKING:
-    from kzoo.recipe import Optimizer
+    from kzoo.recipe.schema import Optimizer
 
 
 def decays(variable: Any) -> bool:

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo.errors import OptionsError
-from kzoo.private import every_layer
+from kzoo.system.private import every_layer
 
 # what the two layers find in a call; read while tracing, and each replica's thread has its own
 _kept: ContextVar[tf.Tensor | None] = ContextVar("kept", default=None)

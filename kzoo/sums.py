@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from kzoo import private
+from kzoo.system import private
 
 _SAFE = 2  # inputs: a + b is b + a
 

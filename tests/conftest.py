@@ -17,8 +17,11 @@ import pytest
 from pydantic import Field
 
 import kzoo
-from kzoo import BackboneSpec, DatasetSpec, ImageOptions, MethodSpec, Options, devices, hookspecs, locate, plugins
+from kzoo import BackboneSpec, DatasetSpec, ImageOptions, MethodSpec, Options, hookspecs
+from kzoo.distribute import devices
 from kzoo.options import Width
+from kzoo.plugins import load as plugins
+from kzoo.plugins import locate
 
 devices.split_cpu(2)  # for tests of replicas; TensorFlow lets it be done before anything has used it
 gc.collect()

@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from kzoo.census import Census, census_lines, hash_share, image_census, survey
 from kzoo.errors import DataError, NoSplit
-from kzoo.layout import split_kind
+from kzoo.folder.census import Census, census_lines, hash_share, image_census, survey
+from kzoo.folder.layout import split_kind
+from kzoo.folder.walk import File
 from kzoo.options import FolderOptions
-from kzoo.walk import File
 
 
 @pytest.fixture
@@ -334,7 +334,7 @@ def test_a_census_is_light(put, tmp_path):
     put(*classes_in("train", "test"))
     code = f"""
 import sys
-from kzoo.census import image_census
+from kzoo.folder.census import image_census
 from kzoo.options import FolderOptions
 print(image_census({str(tmp_path / "data")!r}, FolderOptions()).used, {{"tensorflow", "keras"}} & sys.modules.keys())
 """

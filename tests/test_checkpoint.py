@@ -14,9 +14,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from kzoo import checkpoint
 from kzoo.errors import CheckpointError
-from kzoo.files import locked, remove_folder, sweep
+from kzoo.runs import checkpoint
+from kzoo.system.files import locked, remove_folder, sweep
 
 
 class Weight:

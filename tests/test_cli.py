@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 import kzoo
-from kzoo import cli, diagnose, registry
+from kzoo.cli import app as cli
+from kzoo.cli import doctor as diagnose
 from kzoo.errors import NotKept, TrainingError
+from kzoo.plugins import registry
 
 RECIPE = """\
 name: quick
@@ -198,9 +200,11 @@ def test_dry_run_with_nothing_but_names(run):
 
 def test_train_evaluate_and_export_call_what_does_the_work(run, fake_module):
     calls: list[Any] = []
-    fake_module("kzoo.train", train=lambda recipe, **how: calls.append((recipe.name, how["run_dir"], how["resume"])))
     fake_module(
-        "kzoo.report",
+        "kzoo.train.loop", train=lambda recipe, **how: calls.append((recipe.name, how["run_dir"], how["resume"]))
+    )
+    fake_module(
+        "kzoo.runs.report",
         evaluate_run=lambda folder, console, sources=None: {"knn": 0.5},
         export_run=lambda folder, formats, destination, console: calls.append((folder, formats, destination)),
     )
@@ -250,12 +254,12 @@ def failing(error: Exception):
 
 
 def test_a_run_that_fails_exits_with_1_and_its_line(run, fake_module):
-    fake_module("kzoo.train", train=failing(TrainingError("loss is nan at step 3; lower the learning rate")))
+    fake_module("kzoo.train.loop", train=failing(TrainingError("loss is nan at step 3; lower the learning rate")))
     assert run("train", "r.yaml") == (1, "", "error: loss is nan at step 3; lower the learning rate\n")
 
 
 def test_an_error_nobody_foresaw_is_three_lines_and_its_traceback_only_with_debug(run, fake_module):
-    fake_module("kzoo.train", train=failing(KeyError("surprise")))
+    fake_module("kzoo.train.loop", train=failing(KeyError("surprise")))
     code, _, errors = run("train", "r.yaml")
     first, where, advice = errors.splitlines()
     assert (code, first) == (1, "error: KeyError: 'surprise'")
@@ -272,7 +276,7 @@ def test_an_evaluation_that_cannot_be_kept_is_answered_all_the_same(run, fake_mo
     def evaluate_run(*_: Any, **__: Any) -> None:
         raise NotKept("here: read-only", {"knn": 0.5})
 
-    fake_module("kzoo.report", evaluate_run=evaluate_run)
+    fake_module("kzoo.runs.report", evaluate_run=evaluate_run)
     Path("here").mkdir()
     assert run("evaluate", "here", "--json") == (1, '{\n  "knn": 0.5\n}\n', "error: here: read-only\n")
 
@@ -362,7 +366,7 @@ def test_nothing_heavy_is_imported_to_answer(arguments, distribution, tmp_path):
     (tmp_path / "r.yaml").write_text(RECIPE)
     environment = distribution("light", PLUGIN)
     script = (
-        "import sys\nfrom kzoo import cli\n"
+        "import sys\nfrom kzoo.cli import app as cli\n"
         f"try: cli.main({arguments!r})\n"
         "except SystemExit as stop: print(stop.code or 0, file=sys.stderr)\n"
         f"print(*[name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
@@ -376,7 +380,7 @@ def test_nothing_heavy_is_imported_to_answer(arguments, distribution, tmp_path):
 def test_the_bundled_plugins_are_light_too():
     """Negative control included: the same question finds Keras once a method is asked for."""
     script = (
-        "import sys, kzoo\nfrom kzoo.registry import methods, backbones, datasets\n"
+        "import sys, kzoo\nfrom kzoo.plugins.registry import methods, backbones, datasets\n"
         "methods(), backbones(), datasets()\n"
         f"print(*[name for name in {HEAVY!r} if name in sys.modules])\n"
         "kzoo.Method\n"

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from kzoo import MethodSpec, Options, registry
-from kzoo.plugins import load_plugins
+from kzoo import MethodSpec, Options
+from kzoo.plugins import registry
+from kzoo.plugins.load import load_plugins
 from kzoo.testing import BackboneSuite, MethodSuite
 
 BUNDLED = Path(__file__).parents[1] / "plugins"

@@ -10,7 +10,6 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from kzoo import random, text
-from kzoo.cache import cache_dir, prepare_once
 from kzoo.data import (
     Source,
     array_source,
@@ -21,6 +20,7 @@ from kzoo.data import (
     to_float,
     training_stream,
 )
+from kzoo.data.cache import cache_dir, prepare_once
 from kzoo.errors import DataError, StrategyError
 from kzoo.options import TFDSOptions
 
@@ -317,13 +317,13 @@ def test_the_second_of_two_processes_takes_what_the_first_made(tmp_path):
 
 def test_many_processes_prepare_at_once(tmp_path):
     code = f"""
-import os, pathlib, time, kzoo.cache
+import os, pathlib, time, kzoo.data.cache
 def write(scratch):
     (scratch / "made").mkdir()
     (scratch / "made" / "data").write_text(str(os.getpid()))
     time.sleep(0.5)
     return scratch / "made"
-print((kzoo.cache.prepare_once(pathlib.Path({str(tmp_path)!r}) / "place", write) / "data").read_text())
+print((kzoo.data.cache.prepare_once(pathlib.Path({str(tmp_path)!r}) / "place", write) / "data").read_text())
 """
     started = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)]
     answers = {process.communicate()[0].strip() for process in started}

@@ -19,9 +19,12 @@ import tensorflow as tf
 import typer
 
 import kzoo
-from kzoo import BackboneSpec, DatasetSpec, MethodSpec, cli, describe, hookspecs, recipe, registry
-from kzoo.plugins import load_plugins
+from kzoo import BackboneSpec, DatasetSpec, MethodSpec, hookspecs
+from kzoo.cli import app as cli
+from kzoo.plugins import describe, registry
+from kzoo.plugins.load import load_plugins
 from kzoo.random import example_seeds
+from kzoo.recipe.load import load
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -175,7 +178,7 @@ def test_the_guide_works_at_every_step_and_brings_what_it_says(workbench, tmp_pa
         0.5 < method.extra_metrics(*splits)["nearest_neighbour"] <= 1
     )  # even untrained convolutions tell digits apart
     assert method.chance()["loss"] == pytest.approx(np.log(65))
-    checked = recipe.load(tmp_path / "kzoo-echo/recipes/echo.yaml")
+    checked = load(tmp_path / "kzoo-echo/recipes/echo.yaml")
     [callbacks, broken] = load_plugins().callbacks(checked, tmp_path)
     assert [type(callback).__name__ for callback in callbacks] == ["TerminateOnNaN"]
     assert broken == []

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from kzoo import evaluate as ev
 from kzoo.errors import DataError, EvaluationError
-from kzoo.evaluate import EvaluationSettings, Features
+from kzoo.evaluate import EvaluationSettings, Features, probes
 
 
 def split(features, labels, first_id=0):
@@ -134,7 +134,7 @@ def obvious_knn(train, test, k, temperature, exclude_self):
 @pytest.mark.parametrize("k", [1, 4, 20, 1000])
 @pytest.mark.parametrize("exclude_self", [False, True])
 def test_knn_is_the_obvious_loop(k, exclude_self, monkeypatch):
-    monkeypatch.setattr(ev, "_BLOCK", 90 * 7)  # seven queries at a time, so that blocks are exercised as well
+    monkeypatch.setattr(probes, "_BLOCK", 90 * 7)  # seven queries at a time, so that blocks are exercised as well
     train, test = blobs(90, noise=2.0, seed=1), blobs(60, noise=2.0, seed=2, first_id=40)  # some ids are in both
     wanted = obvious_knn(train, test, k, 0.2, exclude_self)
     assert 0.3 < wanted < 0.99  # neither trivial nor hopeless, or the comparison says little
@@ -202,8 +202,8 @@ def test_the_regularisation_is_chosen_without_the_test_split():
 
     # Negative control: chosen on the test labels, it does depend on them.
     def best_on(examples):
-        scores = [ev._fit(train, c)[0].score(examples.features, examples.labels) for c in ev._REGULARISATIONS]
-        return ev._REGULARISATIONS[int(np.argmax(scores))]
+        scores = [probes._fit(train, c)[0].score(examples.features, examples.labels) for c in probes._REGULARISATIONS]
+        return probes._REGULARISATIONS[int(np.argmax(scores))]
 
     assert best_on(test) != best_on(Features(-test.features, test.labels, test.ids))
 
@@ -224,13 +224,13 @@ def test_standardisation_comes_from_the_train_split():
 
 
 def test_a_probe_that_did_not_converge_says_so(monkeypatch):
-    monkeypatch.setattr(ev, "_ITERATIONS", 1)
+    monkeypatch.setattr(probes, "_ITERATIONS", 1)
     assert ev.linear_probe(blobs(100), blobs(50, seed=1))["converged"] is False
 
 
 def test_the_held_out_part_is_a_fifth_of_each_class():
     labels = np.repeat([0, 1, 2, 3], [50, 10, 2, 1])
-    part = ev._stratified_part(labels, np.random.default_rng(0))
+    part = probes.stratified_part(labels, np.random.default_rng(0))
     assert np.bincount(labels[part], minlength=4).tolist() == [10, 2, 1, 0]
 
 
@@ -241,7 +241,9 @@ def test_classes_with_one_example_can_still_be_probed():
 
 def test_low_shot_uses_only_so_many_labels(monkeypatch):
     seen = []
-    monkeypatch.setattr(ev, "linear_probe", lambda train, *_: seen.append(train) or {"test_accuracy": len(seen) / 10})
+    monkeypatch.setattr(
+        probes, "linear_probe", lambda train, *_: seen.append(train) or {"test_accuracy": len(seen) / 10}
+    )
     train = split(np.zeros((34, 2)), np.repeat([0, 1, 2], [20, 10, 4]))
     found = ev.low_shot(train, train, labels_per_class=5, repeats=3)
     assert [np.bincount(part.labels).tolist() for part in seen] == [[5, 5, 4]] * 3

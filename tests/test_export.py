@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kzoo import export, parity
+from kzoo import export
+from kzoo.data.resize import to_uint8
 from kzoo.errors import ExportError
-from kzoo.files import new_folder
-from kzoo.images import read_image
-from kzoo.preprocess import MAX_SIDE
-from kzoo.resize import to_uint8
+from kzoo.export import parity
+from kzoo.export.preprocess import MAX_SIDE
+from kzoo.folder.images import read_image
+from kzoo.system.files import new_folder
 from kzoo.text import SPECIAL
 
 SIZE = (12, 12, 3)
@@ -281,7 +282,7 @@ def test_an_export_is_checked_on_files_of_ten_kinds_and_says_what_it_found(expor
 )
 def test_an_export_that_sees_something_else_is_refused(backbone, tmp_path, monkeypatch, fault, kind):
     for name, value in fault.items():
-        monkeypatch.setattr(f"kzoo.preprocess.{name}", value)
+        monkeypatch.setattr(f"kzoo.export.preprocess.{name}", value)
     with pytest.raises(ExportError, match=f"a file of kind '{kind}' differs from that of training's pixels by"):
         export.export_backbone(backbone, tmp_path, name="x", metadata={})
     assert list((tmp_path / "x").iterdir()) == []

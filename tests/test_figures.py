@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from kzoo import figures, fonts
+from kzoo.evaluate import figures
+from kzoo.system import fonts
 
 RNG = np.random.default_rng(0)
 LONG = [f"a class with a very long name, number {n}" for n in range(60)]
@@ -125,7 +126,7 @@ def test_a_user_s_own_style_of_matplotlib_changes_no_picture(tmp_path):
 
 def test_drawing_leaves_the_program_s_own_plots_alone(tmp_path):
     code = (
-        "import sys, matplotlib; from kzoo import figures; "
+        "import sys, matplotlib; from kzoo.evaluate import figures; "
         f"figures.loss_curve({str(tmp_path / 'x.png')!r}, []); "
         "print('matplotlib.pyplot' in sys.modules, matplotlib.rcParams['savefig.dpi'])"
     )
@@ -271,7 +272,8 @@ def test_queries_come_from_as_many_classes_as_there_are():
 
 COLLAPSED = """
 import sys, numpy as np
-from kzoo import figures, fonts
+from kzoo.evaluate import figures
+from kzoo.system import fonts
 same = np.zeros((400, 16), "float32")
 half = np.repeat(np.random.default_rng(0).normal(size=(200, 16)), 2, axis=0)
 few = np.repeat(np.eye(16, dtype="float32")[:5], 80, axis=0)

@@ -11,14 +11,16 @@ import tensorflow as tf
 from PIL import Image
 
 import kzoo
-from kzoo.census import census_lines, hash_share
-from kzoo.data import Source, evaluation_batches, folder_source, training_stream
+from kzoo.data import Source, evaluation_batches, training_stream
 from kzoo.errors import DataError, NoSplit, OptionsError, printable
-from kzoo.images import read_image
+from kzoo.folder import folder_source
+from kzoo.folder.census import census_lines, hash_share
+from kzoo.folder.images import read_image
 from kzoo.options import FolderOptions
-from kzoo.recipe import Recipe, load
-from kzoo.registry import find_backbone, too_small
-from kzoo.runs import build_backbone, open_sources
+from kzoo.plugins.registry import find_backbone, too_small
+from kzoo.recipe.load import load
+from kzoo.recipe.schema import Recipe
+from kzoo.runs.run import build_backbone, open_sources
 
 
 @pytest.fixture(autouse=True)
@@ -370,8 +372,8 @@ def test_records_are_prepared_once_and_anew_when_a_file_changes(tmp_path, cache)
 
 
 def test_large_sets_are_shuffled_by_file_and_still_resume(tmp_path, monkeypatch):
-    monkeypatch.setattr("kzoo.folder._SHARD", 3 * 48)  # a few images in each file of records
-    monkeypatch.setattr("kzoo.source._SHUFFLE_BYTES", 5 * 48)  # five images in the buffer
+    monkeypatch.setattr("kzoo.folder.source._SHARD", 3 * 48)  # a few images in each file of records
+    monkeypatch.setattr("kzoo.data.source._SHUFFLE_BYTES", 5 * 48)  # five images in the buffer
     for number in range(20):
         colours(tmp_path / "train", (f"{number:02d}.png", (number, 0, 0)), size=(4, 4))
     source = folder_source(str(tmp_path), "train", FolderOptions())

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from kzoo import glance as module
-from kzoo.census import image_census
-from kzoo.cli import main
+from kzoo.cli.app import main
 from kzoo.errors import DataError
+from kzoo.folder.census import image_census
+from kzoo.folder.images import header_size, look, read_image
 from kzoo.glance import glance
-from kzoo.images import header_size, look, read_image
 from kzoo.options import FolderOptions
 
 RECIPE = """\

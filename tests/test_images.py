@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from kzoo.images import bits_for, formats, look, read_image, reason, suffixes
+from kzoo.folder.images import bits_for, formats, look, read_image, reason, suffixes
 
 
 def file(image: Image.Image, form: str, **how) -> bytes:

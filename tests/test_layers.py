@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import kzoo
 from kzoo import losses
-from kzoo.devices import make_strategy
+from kzoo.distribute.devices import make_strategy
 from kzoo.errors import RecipeError
 from kzoo.layers import (
     BatchNormalization,

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import kzoo
-from kzoo import BackboneSpec, Options, loading
+from kzoo import BackboneSpec, Options
 from kzoo.errors import PluginError
+from kzoo.plugins import loading
 
 CODE = """
 import keras
@@ -97,7 +98,7 @@ def test_a_plugin_that_is_switched_off_or_cannot_be_imported_is_told(stranger, i
     with pytest.raises(PluginError, match=r"'net' of plugin .* cannot be imported .*nowhere_at_all"):
         keras.saving.deserialize_keras_object(_config(package, "Double"))
     monkeypatch.setenv("KZOO_DISABLE_PLUGINS", package.removeprefix("kzoo_"))
-    kzoo.plugins.load_plugins.cache_clear()
+    kzoo.plugins.load.load_plugins.cache_clear()
     with pytest.raises(PluginError, match=r"holds a model of plugin .*: switched off by KZOO_DISABLE_PLUGINS"):
         keras.saving.deserialize_keras_object(_config(package, "Double"))
 

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from kzoo import losses
-from kzoo.devices import make_strategy
+from kzoo.distribute.devices import make_strategy
 
 
 def nt_xent(z_0, z_1, temperature):

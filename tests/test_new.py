@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kzoo import cli, new
+from kzoo.cli import app as cli
 from kzoo.errors import RecipeError
+from kzoo.plugins import new
 
 FILES = {
     ".github/workflows/test.yml",
@@ -95,7 +96,7 @@ def test_a_second_one_does_not_overwrite_the_first(install, tmp_path):
 
 def test_it_imports_nothing_heavy(tmp_path):
     script = (
-        "import sys\nfrom kzoo import cli\n"
+        "import sys\nfrom kzoo.cli import app as cli\n"
         "try: cli.main(['new', 'acme'])\nexcept SystemExit as stop: print(stop.code)\n"
         "print([name for name in ('tensorflow', 'keras', 'numpy') if name in sys.modules])"
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kzoo import optimizers
-from kzoo.recipe import Optimizer
+from kzoo.recipe.schema import Optimizer
 
 
 def steps(optimizer, start, gradients):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from kzoo import MethodSpec, Options, hookimpl
-from kzoo.plugins import load_plugins
+from kzoo.plugins.load import load_plugins
 
 SOUND = MethodSpec(name="sound", target="nowhere:Sound", options=Options, family="f", summary="s", paper="p")
 
@@ -226,7 +226,7 @@ def test_a_real_distribution_is_found_and_a_broken_one_beside_it(distribution):
     distribution("bark", "import sys; sys.exit('no dogs')")
     environment = distribution("meow", MEOW)
     script = (
-        "from kzoo.plugins import load_plugins\n"
+        "from kzoo.plugins.load import load_plugins\n"
         "for r in load_plugins().records: print(r.name, r.distribution, r.version, r.status, r.problem)\n"
         "print([item.spec.name for item in load_plugins().provided['method']])"
     )

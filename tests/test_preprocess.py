@@ -10,10 +10,10 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from kzoo.images import read_image
-from kzoo.parity import photograph
-from kzoo.preprocess import decode_file
-from kzoo.resize import resize_bytes
+from kzoo.data.resize import resize_bytes
+from kzoo.export.parity import photograph
+from kzoo.export.preprocess import decode_file
+from kzoo.folder.images import read_image
 
 SIZE = 24
 PHOTO = photograph().crop((100, 80, 341, 240))  # 241 x 160: the centre lies between two pixels

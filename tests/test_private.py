@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from kzoo import private
+from kzoo.system import private
 
 ROOT = Path(__file__).parents[1]
 PRIVATE = re.compile(r"tensorflow\.python|keras\.src|_flatten_layers|_maybe_symbolic_build|_make_function")

@@ -13,16 +13,17 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from kzoo import checkpoint
-from kzoo.census import image_census
-from kzoo.cli import main
+from kzoo.cli.app import main
 from kzoo.errors import CheckpointError, DataError, EvaluationError, RecipeError
-from kzoo.files import read_json
+from kzoo.folder.census import image_census
 from kzoo.options import FolderOptions
-from kzoo.recipe import dump, load
-from kzoo.report import evaluate_run, export_run
-from kzoo.runs import Run, open_sources
-from kzoo.train import train
+from kzoo.recipe.load import load
+from kzoo.recipe.schema import dump
+from kzoo.runs import checkpoint
+from kzoo.runs.report import evaluate_run, export_run
+from kzoo.runs.run import Run, open_sources
+from kzoo.system.files import read_json
+from kzoo.train.loop import train
 
 RECIPE = """\
 kzoo: 1
@@ -119,7 +120,7 @@ def test_weights_that_a_read_only_run_cannot_have_again_are_told_in_one_line(run
     def read_only(path):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
-    monkeypatch.setattr("kzoo.runs.replacing", read_only)
+    monkeypatch.setattr("kzoo.runs.run.replacing", read_only)
     for action in (lambda: evaluate_run(run.folder, Console(file=StringIO())), lambda: export(run)):
         with pytest.raises(EvaluationError, match=r"run: cannot be written: Read-only.*its weights are missing or"):
             action()
@@ -329,7 +330,7 @@ def test_another_method_makes_a_run_of_another_name(tmp_path):
 
 def test_the_written_recipe_is_read_back(tmp_path, monkeypatch, first):
     recipe = load(first.folder / "recipe.yaml")
-    monkeypatch.setattr("kzoo.runs.dump", lambda recipe: dump(recipe).replace("batch_size: 8", "batch_size: 4"))
+    monkeypatch.setattr("kzoo.runs.run.dump", lambda recipe: dump(recipe).replace("batch_size: 8", "batch_size: 4"))
     with pytest.raises(RecipeError, match=r"recipe\.yaml: reads back .*\(train\.batch_size: 4, was 8\)"):
         Run(tmp_path / "run").start(recipe, None)
 

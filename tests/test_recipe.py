@@ -8,9 +8,11 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
-from kzoo import BackboneSpec, DatasetSpec, MethodSpec, Options, registry
+from kzoo import BackboneSpec, DatasetSpec, MethodSpec, Options
 from kzoo.errors import PluginError, RecipeError
-from kzoo.recipe import Recipe, dump, load, recipe_hash
+from kzoo.plugins import registry
+from kzoo.recipe.load import load
+from kzoo.recipe.schema import Recipe, dump, recipe_hash
 
 SOUND = """\
 kzoo: 1

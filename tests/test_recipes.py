@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from kzoo import registry
-from kzoo.recipe import load
+from kzoo.plugins import registry
+from kzoo.recipe.load import load
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").rglob("*.yaml"))

@@ -6,8 +6,9 @@ from types import ModuleType
 import pytest
 from pydantic import Field
 
-from kzoo import BackboneSpec, DatasetSpec, MethodSpec, Options, build_backbone, build_method, registry
+from kzoo import BackboneSpec, DatasetSpec, MethodSpec, Options, build_backbone, build_method
 from kzoo.errors import OptionsError, PluginError
+from kzoo.plugins import registry
 
 
 class Temperature(Options):
@@ -103,9 +104,9 @@ def test_switching_one_of_them_off_settles_it(fake, install, monkeypatch):
 
 def test_datasets_that_need_no_plugin(install):
     install()
-    assert registry.find_dataset("tfds:mnist").target == "kzoo.data:tfds_source"
+    assert registry.find_dataset("tfds:mnist").target == "kzoo.data.prepared:tfds_source"
     assert registry.find_dataset("tfds:mnist").splits == ()
-    assert registry.find_dataset("folder:/some/where:else").target == "kzoo.data:folder_source"
+    assert registry.find_dataset("folder:/some/where:else").target == "kzoo.folder.source:folder_source"
     assert registry.provider(registry.find_dataset("folder:x")) is None
 
 

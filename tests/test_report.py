@@ -11,13 +11,13 @@ import tensorflow as tf
 from rich.console import Console
 
 import kzoo
-from kzoo import report
 from kzoo.data import array_source
 from kzoo.evaluate import pretext_table
-from kzoo.files import write_json
 from kzoo.method import Method
-from kzoo.report import _drawing, _refused, picture_training, pretext_figures
-from kzoo.runs import Run
+from kzoo.runs import report
+from kzoo.runs.report import _drawing, _refused, picture_training, pretext_figures
+from kzoo.runs.run import Run
+from kzoo.system.files import write_json
 from kzoo.testing.tiny import tiny_backbone
 
 

@@ -22,20 +22,22 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from kzoo import checkpoint, replicas, train
-from kzoo.callbacks import SaveCheckpoints
+from kzoo import replicas
+from kzoo.base.epochs import EpochMeans
 from kzoo.data import array_source
-from kzoo.devices import make_strategy
-from kzoo.epochs import EpochMeans
+from kzoo.distribute.devices import make_strategy
 from kzoo.errors import CheckpointError, Interrupted, TrainingError
-from kzoo.files import locked
-from kzoo.guards import writing
+from kzoo.plugins.registry import find_method, resolve
 from kzoo.random import fold_in, uniform
-from kzoo.recipe import load
-from kzoo.registry import find_method, resolve
-from kzoo.signals import heard_signals
+from kzoo.recipe.load import load
+from kzoo.runs import checkpoint
+from kzoo.system.files import locked
+from kzoo.system.signals import heard_signals
 from kzoo.testing.replicas import build_in_float64
 from kzoo.testing.tiny import tiny_backbone
+from kzoo.train import loop as train
+from kzoo.train.callbacks import SaveCheckpoints
+from kzoo.train.guards import writing
 
 ROOT = Path(__file__).parents[1]
 BATCH, STEPS, EPOCHS = 8, 5, 3

@@ -5,9 +5,10 @@ import math
 import pytest
 from pydantic import Field, ValidationError
 
-from kzoo import describe, registry, schedules
+from kzoo import schedules
 from kzoo.errors import OptionsError
 from kzoo.options import Options
+from kzoo.plugins import describe, registry
 from kzoo.schedules import Cosine, Linear, Steps, Time, WarmUp, value_at
 from kzoo.specs import MethodSpec
 

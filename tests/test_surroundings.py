@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from kzoo import cli, disk, failures, surroundings
-from kzoo.cache import prepare_once
-from kzoo.console import make_console, marked
+from kzoo.cli import app as cli
+from kzoo.data.cache import prepare_once
 from kzoo.errors import DataError, RecipeError, SurroundingsError
+from kzoo.system import disk, failures, surroundings
+from kzoo.system.console import make_console, marked
 
 KZOO = [sys.executable, "-m", "kzoo"]
 HOSTILE = "a\nb\x1b[31m[/bold]\udce9"  # a line break, an escape sequence, Rich's markup, a byte that is not UTF-8
@@ -148,7 +149,7 @@ def test_any_command_tells_a_full_disk_in_one_line(monkeypatch, tmp_path, capsys
     def create(*_):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "file"))
 
-    monkeypatch.setattr("kzoo.new.create", create)
+    monkeypatch.setattr("kzoo.plugins.new.create", create)
     with pytest.raises(SystemExit) as stop:
         cli.main(["new", "something"])
     assert stop.value.code == 1
@@ -214,7 +215,7 @@ def test_settings_of_keras_change_no_command_and_are_refused_by_hand(tmp_path):
     (tmp_path / "keras.json").write_text(json.dumps(settings))
     code = """
 import json, keras, kzoo
-from kzoo import cli
+from kzoo.cli import app as cli
 from kzoo.errors import SurroundingsError
 assert keras.config.image_data_format() == "channels_first"
 try:

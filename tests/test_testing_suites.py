@@ -10,7 +10,7 @@ import faulty_options
 import numpy as np
 import pytest
 
-from kzoo import cli
+from kzoo.cli import app as cli
 from kzoo.errors import ConformanceError, StrategyError
 from kzoo.specs import DatasetSpec
 from kzoo.testing import (

@@ -10,15 +10,15 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from kzoo import checkpoint
 from kzoo.data import evaluation_batches
-from kzoo.devices import make_strategy
+from kzoo.distribute.devices import make_strategy
 from kzoo.errors import CheckpointError, EvaluationError, RecipeError, StrategyError
 from kzoo.evaluate import embed, embedding_std
-from kzoo.recipe import load
-from kzoo.report import evaluate_run
-from kzoo.runs import Run, build_method, open_sources
-from kzoo.train import train
+from kzoo.recipe.load import load
+from kzoo.runs import checkpoint
+from kzoo.runs.report import evaluate_run
+from kzoo.runs.run import Run, build_method, open_sources
+from kzoo.train.loop import train
 
 ROOT = Path(__file__).parents[1]
 SMALL = (

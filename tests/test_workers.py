@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kzoo import devices
+from kzoo.distribute import devices
+from kzoo.distribute.launch import local_cluster
 from kzoo.errors import StrategyError
-from kzoo.launch import local_cluster
-from kzoo.recipe import load
-from kzoo.train import train
+from kzoo.recipe.load import load
+from kzoo.train.loop import train
 
 ROOT = Path(__file__).parents[1]
 SMALL = (

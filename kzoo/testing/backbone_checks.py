@@ -7,9 +7,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kzoo import patches, registry
+from kzoo import patches
 from kzoo.errors import ConformanceError, ExportError, OptionsError
-from kzoo.export import export_backbone
+from kzoo.export.saved_model import export_backbone
+from kzoo.plugins import registry
 from kzoo.specs import ABILITIES
 from kzoo.testing.spec_checks import check_listing, check_name, check_options
 from kzoo.testing.subjects import BackboneSubject, made, outputs_in_training, precision

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kzoo.data import Batch, Source, array_source, text_source
+from kzoo.data.arrays import array_source, text_source
+from kzoo.data.source import Batch, Source
 from kzoo.errors import ConformanceError
 from kzoo.testing.tiny import tiny_backbone, tiny_text_backbone
 from kzoo.text import PAD, SPECIAL

@@ -8,12 +8,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kzoo import registry, state
+from kzoo import state
 from kzoo.errors import ConformanceError, ExportError, StrategyError, TrainingError
-from kzoo.evaluate import collapsed, effective_rank, embedding_std
-from kzoo.export import export_backbone
+from kzoo.evaluate.collapse import collapsed, effective_rank, embedding_std
+from kzoo.export.saved_model import export_backbone
 from kzoo.layers import every_layer
 from kzoo.method import Batch, Method
+from kzoo.plugins import registry
 from kzoo.random import example_seeds
 from kzoo.specs import ABILITIES
 from kzoo.testing import examples

@@ -7,8 +7,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kzoo import devices
-from kzoo.data import Source, array_source, deterministic
+from kzoo.data.arrays import array_source
+from kzoo.data.source import Source
+from kzoo.data.streams import deterministic
+from kzoo.distribute import devices
 from kzoo.method import Batch, Method
 
 
@@ -70,7 +72,7 @@ def train_on_replicas(
     in a float32 activation one of 1e-3 in the gradient: faults of that size could not be told from rounding.
 
     Call it in a process that has not used TensorFlow before, or that used it with at least `count` logical devices
-    (`kzoo.devices.split_cpu`), and compare traces of other counts with `Trace.distance`.
+    (`kzoo.distribute.devices.split_cpu`), and compare traces of other counts with `Trace.distance`.
 
     Args:
         build: builds the method; called inside the strategy's scope, after seeding Keras.

@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Column, Table
 
-from kzoo import registry
 from kzoo.errors import KzooError, RecipeError
+from kzoo.plugins import registry
 from kzoo.specs import BackboneSpec, MethodSpec
 from kzoo.testing.backbone_checks import BACKBONE_CHECKS
 from kzoo.testing.method_checks import METHOD_CHECKS

@@ -7,9 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from kzoo import registry
-from kzoo.data import Source
+from kzoo.data.source import Source
 from kzoo.method import Method
+from kzoo.plugins import registry
 from kzoo.specs import ABILITIES, BackboneSpec, MethodSpec
 from kzoo.testing.examples import Examples, of_modality, raw_batch
 from kzoo.testing.tiny import tiny_vision_transformer

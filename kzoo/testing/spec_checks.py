@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from kzoo import describe, registry
 from kzoo.options import Options
+from kzoo.plugins import describe, registry
 from kzoo.testing.subjects import Subject
 
 _NAME = r"([a-z][a-z0-9_]*/)?[a-z][a-z0-9_]*"

@@ -14,11 +14,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kzoo import checkpoint, registry
-from kzoo.data import Source
+from kzoo.data.source import Source
 from kzoo.errors import ConformanceError, TrainingError
 from kzoo.layers import dropout_keys, every_layer
 from kzoo.method import Batch, Logs, Method
+from kzoo.plugins import registry
+from kzoo.runs import checkpoint
 from kzoo.specs import BackboneSpec, MethodSpec
 from kzoo.testing.fresh import FreshFailure, FreshProcess, prepare
 from kzoo.testing.replicas import Trace, train_on_batches

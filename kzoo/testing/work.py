@@ -11,8 +11,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kzoo import checkpoint, devices
+from kzoo.distribute import devices
 from kzoo.method import Batch, Method
+from kzoo.runs import checkpoint
 from kzoo.testing.examples import COUNT
 from kzoo.testing.replicas import Trace, build_in_float64, trace, train_on_batches
 from kzoo.testing.setups import BATCH, BackboneSetup, MethodSetup

@@ -11,7 +11,7 @@ from kzoo_contrastive.cmc import lab_view
 import kzoo
 from kzoo.color import rgb_to_lab
 from kzoo.errors import OptionsError, RecipeError
-from kzoo.recipe import load
+from kzoo.recipe.load import load
 from kzoo.testing.tiny import tiny_backbone
 
 EXAMPLES, BATCH = 24, 8

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import kzoo
 from kzoo.data import array_source
-from kzoo.registry import find_method, resolve
+from kzoo.plugins.registry import find_method, resolve
 
 
 def images(count=64, size=16, channels=1, seed=0):

@@ -13,7 +13,7 @@ from kzoo_generative.colorization import annealed_mean, soft_encode
 import kzoo
 from kzoo.color import lab_to_rgb, rgb_to_lab
 from kzoo.errors import OptionsError, RecipeError
-from kzoo.recipe import load
+from kzoo.recipe.load import load
 
 COLOURS = 313
 

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 import kzoo
 from kzoo import text
-from kzoo.cache import cache_dir
+from kzoo.data import cache_dir
 from kzoo.errors import DataError
 from kzoo.text import CLS, SEP
 

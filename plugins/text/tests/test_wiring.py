@@ -12,8 +12,8 @@ import tensorflow as tf
 
 import kzoo
 from kzoo.errors import RecipeError
-from kzoo.export import METADATA, export_backbone
-from kzoo.recipe import load
+from kzoo.export.saved_model import METADATA, export_backbone
+from kzoo.recipe.load import load
 
 RECIPE = "name: a\ndata: {{name: {}}}\nbackbone: {{name: {}}}\nmethod: {{name: {}}}\n"
 
@@ -56,7 +56,7 @@ def test_replicas_with_passages_of_all_lengths_train_as_one():
     code = textwrap.dedent("""
         import sys
         import numpy as np
-        from kzoo import devices
+        from kzoo.distribute import devices
         from kzoo.data import text_source
         from kzoo.testing.replicas import train_on_replicas
         from kzoo.text import SPECIAL

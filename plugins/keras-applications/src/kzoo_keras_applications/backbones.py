@@ -18,10 +18,10 @@ from pathlib import Path
 import keras
 from keras import applications, layers
 
-from kzoo import disk
 from kzoo.errors import KzooError, RecipeError
 from kzoo.layers import swap_batch_normalization
-from kzoo.surroundings import keras_settings
+from kzoo.system import disk
+from kzoo.system.surroundings import keras_settings
 from kzoo_keras_applications.options import KerasApplicationsOptions
 
 InputShape = tuple[int | None, int | None, int]

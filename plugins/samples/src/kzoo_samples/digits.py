@@ -3,8 +3,7 @@
 import numpy as np
 import tensorflow_datasets as tfds
 
-from kzoo.cache import progress
-from kzoo.data import Source, prepared_source
+from kzoo.data import Source, prepared_source, progress
 from kzoo.options import TFDSOptions
 from kzoo_samples.options import DigitsOptions
 from kzoo_samples.prepared import package_file, prepared, raw_image

@@ -12,8 +12,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from kzoo.cache import progress
-from kzoo.data import Source, prepared_source
+from kzoo.data import Source, prepared_source, progress
 from kzoo.options import TFDSOptions
 from kzoo_samples.options import PhotosOptions
 from kzoo_samples.prepared import package_file, prepared, raw_image

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from kzoo.cache import cache_dir, prepare_once
-from kzoo.data import quiet_tfds
+from kzoo.data import cache_dir, prepare_once, quiet_tfds
 from kzoo.errors import DataError
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from kzoo.cache import cache_dir, prepare_once
-from kzoo.data import Source, text_source
+from kzoo.data import Source, cache_dir, prepare_once, text_source
 from kzoo.errors import DataError, NoSplit
 from kzoo.text import CLS, PAD, SEP
 from kzoo_text.options import PassageOptions

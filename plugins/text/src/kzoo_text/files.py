@@ -3,10 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from kzoo.census import survey
 from kzoo.data import Source
 from kzoo.errors import DataError, printable
-from kzoo.layout import some
+from kzoo.folder.census import survey
+from kzoo.folder.layout import some
 from kzoo_text.corpus import Document, beginning_and_end, corpus_source
 from kzoo_text.options import TextFileOptions
 
@@ -16,7 +16,7 @@ _SUFFIX = ".txt"
 def text_files(path: str, split: str, options: TextFileOptions) -> Source:
     """Passages of one text file, or of all .txt files below a folder, UTF-8.
 
-    What the sub-folders are, splits or classes, is found as for images (`kzoo.census`); fewer than two classes:
+    What the sub-folders are, splits or classes, is found as for images (`kzoo.folder.census`); fewer than two classes:
     unlabelled. Where there are no splits, split test is the end of each file, `options.test_fraction` of it.
     Raises DataError: no such file or split, sub-folders that can be read in two ways, files that cannot be read, no
     text or too little of it, or bytes that are no UTF-8.

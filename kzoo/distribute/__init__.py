@@ -1,0 +1,1 @@
+"""Devices and workers: the strategy, what workers agree on, XLA."""

@@ -1,0 +1,1 @@
+"""The plugin door: finding plugins, their specs, and the code behind a registered name."""

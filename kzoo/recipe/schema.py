@@ -1,0 +1,221 @@
+"""The sections and keys of a recipe, their types, ranges and defaults."""
+
+import hashlib
+import json
+from io import StringIO
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from ruamel.yaml import YAML
+
+from kzoo.options import refuse_huge
+from kzoo.recipe.document import dotted
+
+SectionType = TypeVar("SectionType", bound="Section")
+FORMAT = 1
+
+
+class Section(BaseModel):
+    """Base of a recipe's sections: frozen, unknown keys refused, no infinities, whole numbers held by int32."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=(), defer_build=True
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _held_by_int32(cls, value: Any) -> Any:
+        refuse_huge(value)
+        return value
+
+
+class Named(Section):
+    """Something a plugin brings, by its registered name."""
+
+    name: str = Field(description="registered name, see `kzoo list`")
+    options: dict[str, Any] = Field(default_factory=dict, description="its own options, see `kzoo show NAME`")
+
+
+class Data(Named):
+    """The examples: a plugin's dataset, `tfds:<builder>`, `folder:<path>` or what else takes a prefix."""
+
+    name: str = Field(description="dataset: see `kzoo list datasets`; or 'tfds:<builder>' or 'folder:<path>'")
+    split: str = Field("train", description="split to read")
+
+
+class Optimizer(Section):
+    """The optimizer, its learning rate and how both change over the epochs."""
+
+    name: Literal["sgd", "lars", "adam", "adamw"] = Field("sgd", description="update rule")
+    learning_rate: float = Field(0.06, gt=0, description="peak learning rate, before scaling by `per`")
+    per: int | None = Field(
+        None,
+        gt=0,
+        description="batch size that learning_rate is for: it is scaled by batch_size / per; none: not scaled",
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd and lars")
+    nesterov: bool = Field(False, description="Nesterov's momentum, sgd only")
+    beta_1: float = Field(0.9, ge=0, lt=1, description="decay of the first moment, adam and adamw")
+    beta_2: float = Field(0.999, ge=0, lt=1, description="decay of the second moment, adam and adamw")
+    weight_decay: float = Field(5e-4, ge=0, description="weight decay, of what decay_scope says")
+    decay: Literal["coupled", "decoupled"] | None = Field(
+        None,
+        description="coupled: part of the gradient, as papers with sgd, lars and adam mean it; decoupled: beside it, "
+        "as adamw has it; none: what the optimizer's name says",
+    )
+    decay_scope: Literal["weights", "all"] = Field(
+        "weights",
+        description="what decays: weights; or all, biases and normalisation too, as in scripts that give torch's "
+        "optimizer every parameter alike",
+    )
+    trust: float = Field(1e-3, gt=0, description="trust coefficient of lars")
+    schedule: Literal["constant", "cosine", "step"] = Field("cosine", description="learning rate after the warm-up")
+    warmup_epochs: float = Field(0, ge=0, description="epochs of linear warm-up from 0")
+    milestones: tuple[int, ...] = Field((), description="epochs at which schedule step multiplies the rate by drop")
+    drop: float = Field(0.1, gt=0, lt=1, description="factor at each milestone")
+    final: float = Field(0.0, ge=0, le=1, description="share of the peak rate that schedule cosine ends at")
+    clip_norm: float | None = Field(None, gt=0, description="largest norm of the whole gradient; none: not clipped")
+    clip_tensor_norm: float | None = Field(
+        None, gt=0, description="largest norm of each variable's gradient; none: not clipped"
+    )
+
+    def scaled_rate(self, batch_size: int) -> float:
+        """The peak learning rate for a global batch: `learning_rate * batch_size / per`."""
+        return self.learning_rate * batch_size / self.per if self.per else self.learning_rate
+
+    @property
+    def kind_of_decay(self) -> Literal["coupled", "decoupled"]:
+        """How the weights decay: as the recipe says, else as the optimizer's name does."""
+        return self.decay or ("decoupled" if self.name == "adamw" else "coupled")
+
+
+class Checkpoints(Section):
+    """When the training is saved, besides at its beginning, at its end and when it is told to stop."""
+
+    every_epochs: int | None = Field(1, ge=1, description="save after so many epochs; none: not at their ends")
+    every_steps: int | None = Field(None, ge=1, description="save after so many steps; none: not by steps")
+    every_minutes: float | None = Field(15, gt=0, description="save when the last is so old; none: not by the clock")
+    keep: int = Field(2, ge=1, description="newest checkpoints to keep")
+
+
+class Train(Section):
+    """How long, on what and how exactly."""
+
+    epochs: int = Field(100, ge=1, description="passes over the split, or stretches of steps_per_epoch")
+    batch_size: int = Field(256, ge=1, description="examples in one update, over all devices together")
+    steps_per_epoch: int | None = Field(
+        None, ge=1, description="updates in an epoch, in place of one pass over the split; none: one pass"
+    )
+    strategy: Literal["auto", "single", "mirrored", "multi_worker"] = Field(
+        "auto", description="auto: multi_worker where TF_CONFIG is set, mirrored on several devices, else single"
+    )
+    devices: int | None = Field(None, ge=1, description="number of devices of this machine to use; none: all")
+    precision: Literal["float32", "float64", "mixed_float16", "mixed_bfloat16"] = Field(
+        "float32", description="Keras dtype policy; float64 is slow, and tells differences from rounding errors"
+    )
+    jit_compile: Literal["auto", True, False] = Field(
+        "auto", description="compile with XLA; auto: on one accelerator only, never on the CPU, where it is slower"
+    )
+    accumulate: int = Field(1, ge=1, description="cut each batch into so many parts to save memory; still one update")
+    checkpoint: Checkpoints = Field(default_factory=Checkpoints, description="when the training is saved")
+
+
+class NearestNeighbours(Section):
+    """The k-nearest-neighbour probe (Wu et al. 2018, arXiv:1805.01978, section 3.4)."""
+
+    k: int = Field(20, ge=1, description="neighbours that vote")
+    temperature: float = Field(0.07, gt=0, description="a neighbour's vote is exp(cosine similarity / temperature)")
+
+
+class LinearProbe(Section):
+    """The linear probe: logistic regression on the frozen embedding; it chooses its regularisation itself."""
+
+
+class Evaluate(Section):
+    """What is measured after training, on the trained backbone and on the untrained one."""
+
+    knn: NearestNeighbours | None = Field(
+        default_factory=NearestNeighbours, description="nearest-neighbour probe; none: left out"
+    )
+    linear: LinearProbe | None = Field(default_factory=LinearProbe, description="linear probe; none: left out")
+    low_shot: int | None = Field(10, ge=1, description="labels for each class in a second linear probe; none: left out")
+    features: tuple[str, ...] = Field(
+        ("embedding",),
+        min_length=1,
+        description="outputs of the encoder to probe, as its backbone offers them, each beside its untrained self; "
+        "maps are averaged over positions",
+    )
+    max_train: int | None = Field(None, ge=2, description="most labelled examples to fit probes on; none: all")
+    max_test: int | None = Field(None, ge=1, description="most examples to test on; none: all")
+    data: Data | None = Field(
+        None, description="what to test on; none: split test of the training dataset, where it has one"
+    )
+
+
+class Export(Section):
+    """What is written for serving when training ends."""
+
+    formats: tuple[Literal["saved_model"], ...] = Field(("saved_model",), description="formats to export; may be empty")
+
+
+class Recipe(Section):
+    """A whole recipe. Sections that a file leaves out have their defaults."""
+
+    kzoo: Literal[1] = Field(1, description="version of the recipe format")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="name of the run's folder: letters, digits, '.', '_' and '-'",
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="of all randomness")
+    data: Data = Field(description="what to train on")
+    backbone: Named = Field(description="what is trained and goes downstream")
+    method: Named = Field(description="how it is trained")
+    optimizer: Optimizer = Field(default_factory=Optimizer, description="the update rule and its learning rate")
+    train: Train = Field(default_factory=Train, description="how long and on what")
+    evaluate: Evaluate = Field(default_factory=Evaluate, description="what is measured after training")
+    export: Export = Field(default_factory=Export, description="what is written for serving")
+
+    @property
+    def scaled_learning_rate(self) -> float:
+        """The peak learning rate for this recipe's batch."""
+        return self.optimizer.scaled_rate(self.train.batch_size)
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as YAML with every default written out; `load` reads it back equal."""
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.width = 120
+    out = StringIO()
+    yaml.dump(recipe.model_dump(mode="json"), out)
+    return out.getvalue()
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """SHA-256 (hex) of what a run cannot change when it resumes: the same for recipes that differ only in name, epochs,
+    devices, checkpoints, evaluation or export.
+    """
+    return hashlib.sha256(json.dumps(decisive(recipe), sort_keys=True).encode()).hexdigest()
+
+
+def decisive(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain data, without what a run may change when it resumes."""
+    free = {"strategy", "devices", "jit_compile", "checkpoint", "epochs"}
+    return recipe.model_dump(mode="json", exclude={"name": True, "evaluate": True, "export": True, "train": free})
+
+
+def changes(before: dict[str, Any], after: dict[str, Any], path: tuple[str, ...] = ()) -> list[str]:
+    """What differs between two recipes as plain data, a line for each key: "optimizer.momentum: 0.9, was 0.8"."""
+    lines = []
+    for key in [*before, *(key for key in after if key not in before)]:
+        old, new, here = before.get(key), after.get(key), (*path, key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += changes(old, new, here)
+        elif old != new:
+            lines.append(f"{dotted(here)}: {json.dumps(new)}, was {json.dumps(old)}")
+    return lines
+
+
+def section_of(data: dict[str, Any], key: str, model: type[SectionType]) -> SectionType:
+    """One section of a recipe's plain data, defaults filled in. Raises pydantic's ValidationError."""
+    return model.model_validate_json(json.dumps(data.get(key, {})))

@@ -1,0 +1,1 @@
+"""A run: its folder, checkpoints, provenance, how it resumes, what is reported of it."""

@@ -1,0 +1,34 @@
+"""What a file was made from. What is derived from a training says so, and is believed only where it holds."""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The state of a training.
+
+    step: optimizer steps made. recipe_hash: of its recipe, see `kzoo.recipe.schema.recipe_hash`.
+    data: digest of the split it trained on; "" where that is not known. status: "trained" once all steps are made.
+    """
+
+    step: int
+    recipe_hash: str
+    data: str
+    status: str = "trained"
+
+    def of(self, path: Path) -> dict[str, Any]:
+        """What to write down about a file that was made from it."""
+        return {"sha256": sha256(path), **asdict(self)}
+
+    def holds(self, path: Path, written: Any) -> bool:
+        """Whether a file is, to the last bit, the one that was made from it, by what was written down then."""
+        return path.is_file() and written == self.of(path)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

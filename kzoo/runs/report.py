@@ -1,0 +1,274 @@
+"""What a trained run is worth: the honest table, the pictures, and the export."""
+
+import csv
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+
+from kzoo.data.source import Source
+from kzoo.data.streams import evaluation_batches, training_stream
+from kzoo.errors import EvaluationError, ExportError, NotKept
+from kzoo.evaluate import figures
+from kzoo.evaluate.features import Features, embed_all
+from kzoo.evaluate.tables import pretext_table, table
+from kzoo.evaluate.verdict import EvaluationSettings, compare, evaluate
+from kzoo.export.saved_model import METADATA, export_backbone
+from kzoo.method import Batch, Method
+from kzoo.runs.run import Run, build_method, input_shape, open_sources, plugin_versions
+from kzoo.system import disk
+from kzoo.system.console import marked
+from kzoo.system.failures import short
+from kzoo.system.files import read_json, write_json
+from kzoo.text import words, wrapped
+
+_BATCH = 256  # images embedded at once
+_PICTURES = 2000  # test images of which maps and neighbours are drawn
+_HELD_OUT = 2000  # test examples that the pretext is asked about
+
+Sources = tuple[Source, Source | None]
+
+
+def evaluate_run(folder: Path, console: Console, sources: Sources | None = None) -> dict[str, Any]:
+    """Evaluate a finished run beside the untrained encoder it began with, under the same probes.
+
+    Writes `evaluation.json` and the pictures of the embedding, prints the tables, and returns the report.
+    sources: those of the recipe, where they are open already. Raises EvaluationError where training has not ended, and
+    NotKept, at the end, where the run cannot be written.
+    """
+    run = Run(Path(folder))
+    recipe = run.recipe
+    train, test = sources or open_sources(recipe)
+    trained = run.encoder(train, console)
+    run.check_test(recipe, test, run.tested())
+    encoders = {"trained": trained, "untrained": build_method(recipe, train).encoder}
+    size = input_shape(recipe, train)[0]
+    wanted = recipe.evaluate
+    settings = EvaluationSettings(
+        knn_k=wanted.knn.k if wanted.knn else 0,
+        knn_temperature=wanted.knn.temperature if wanted.knn else 0.07,
+        linear=wanted.linear is not None,
+        low_shot_labels=wanted.low_shot or 0,
+        seed=recipe.seed,
+    )
+    first, *others = wanted.features
+    asked: dict[str, Features] = {}  # of the first feature, for the pictures
+    reports: dict[str, dict[str, Any]] = {}
+    with console.status("") as status:
+        for title, encoder in encoders.items():
+            status.update(f"embedding with the {title} backbone")
+            known = embed_all(encoder, _batches(train, wanted.max_train, size), wanted.features)
+            held_out = embed_all(encoder, _batches(test, wanted.max_test, size), wanted.features) if test else known
+            asked[title] = held_out[first]
+            reports[title] = {}
+            for feature in wanted.features:
+                status.update(f"probing the {title} backbone: {feature}")
+                reports[title][feature] = evaluate(known[feature], held_out[feature], settings)
+    comparisons = {
+        feature: compare(reports["trained"][feature], reports["untrained"][feature]) for feature in wanted.features
+    }
+    report = comparisons[first]
+    report["feature"] = first
+    report["data"] = {"train": train.name, "test": test.name if test else None, "held_out": test is not None}
+    report["pretext"] = run.record.get("pretext", {})
+    report["other_features"] = {feature: comparisons[feature] for feature in others}
+    report["made_from"] = made_from(run)
+    refused = _refused(run, report)
+    if any(report["pretext"].values()):
+        console.print(pretext_table(report["pretext"]))
+    for feature, comparison in comparisons.items():
+        console.print(table(comparison, f"Trained beside untrained: {feature}" if others else None))
+    if test is None:
+        console.print("No test split: these figures are of the images the backbone was trained on.", style="yellow")
+    with console.status("drawing the embedding"):
+        _picture_embedding(run, asked, test or train, size, console)
+    if refused:
+        raise NotKept(refused, report)
+    return report
+
+
+def _refused(run: Run, report: dict[str, Any]) -> str:
+    """Write `evaluation.json`; "" or, where the disk refuses it, why: what was measured is shown all the same."""
+    try:
+        with disk.writing(run.folder, EvaluationError, "the figures are shown, not kept"):
+            write_json(run.evaluation, report)
+    except EvaluationError as error:
+        return str(error)
+    return ""
+
+
+def pretext_figures(
+    run: Run, method: Method, train: Source, test: Source | None, console: Console
+) -> dict[str, dict[str, Any]]:
+    """How well the trained method solves its own task on held-out examples, and what its paper measures besides.
+
+    Returns "held_out", the means over the test split (at most some two thousand examples) in inference mode; "chance",
+    what some of them are worth without learning; "own", what `Method.extra_metrics` answers; and "failed", why any of
+    these is missing: no figure of a method's own is worth a run, so what goes wrong with it is told in one line.
+    """
+    found: dict[str, dict[str, Any]] = {"held_out": {}, "chance": {}, "own": {}, "failed": {}}
+
+    @contextmanager
+    def asking(what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            found["failed"][what] = short(error)
+            console.print(f"{run.folder}: no {what} of the method: {short(error)}", style="yellow", markup=False)
+
+    with asking("chance"):
+        found["chance"] = method.chance()
+    with asking("held-out figures"), console.status("asking the pretext about held-out examples"):
+        if test is not None and method.has_held_out_loss and test.size >= method.least_examples:
+            size = min(run.recipe.train.batch_size, test.size)
+            stream = training_stream(test, method.transform, batch_size=size, seed=run.recipe.seed)
+            steps = max(1, min(test.size, _HELD_OUT) // size)
+            step = tf.function(method.test_step, autograph=False)
+            logs = [step(batch) for batch in stream.take(steps)]
+            found["held_out"] = {key: float(np.mean([one[key] for one in logs])) for key in logs[0]}
+    with asking("extra metrics"), console.status("asking the method for figures of its own"):
+        found["own"] = {key: float(value) for key, value in method.extra_metrics(train, test).items()}
+    return found
+
+
+def picture_training(run: Run, method: Method, train: Source, test: Source | None, console: Console) -> None:
+    """Draw what the pretext showed the model, what the model answers on held-out examples, and how the loss fell."""
+    with _drawing(run.figures / "views.png", console) as path:
+        raw, ready, shown = pretext_examples(method, train, run.recipe.seed)
+        if train.modality == "text":
+            written = {key: _texts(value, train) for key, value in (raw | ready).items() if key.endswith("tokens")}
+            figures.answers(path, written, heading="What the pretext shows the model")
+        else:
+            figures.views(path, raw["image"], shown)
+    with _drawing(run.figures / "answers.png", console) as path:
+        raw, batch, _ = pretext_examples(method, test or train, run.recipe.seed, method.visualised_examples)
+        if answered := method.visualise(raw, batch):
+            figures.answers(path, answered)
+    with _drawing(run.figures / "loss.png", console) as path, (run.logs / "metrics.csv").open(newline="") as file:
+        rows = [{**row, "epoch": int(row["epoch"]) + 1} for row in csv.DictReader(file)]  # Keras counts from 0
+        figures.loss_curve(path, rows)
+
+
+@contextmanager
+def _drawing(path: Path, console: Console) -> Iterator[Path]:
+    """A picture to draw: no picture is worth a run, so whatever goes wrong with it is told in one line."""
+    try:
+        yield path
+    except Exception as error:
+        console.print(f"{path}: not drawn: {short(error)}", style="yellow", markup=False)
+
+
+def pretext_examples(
+    method: Method, source: Source, seed: int, count: int = 6
+) -> tuple[Batch, Batch, dict[str, np.ndarray]]:
+    """The first examples of training as they are, what the pretext makes of them, and every picture in that."""
+    count = min(count, source.size)
+    stream = training_stream(source, lambda batch, seeds: (batch, seeds), batch_size=count, seed=seed)
+    raw, seeds = next(iter(stream))
+    ready = method.transform(raw, seeds)  # of a few examples: tracing it takes longer than doing it
+    shown: dict[str, np.ndarray] = {}
+    for name, value in ready.items():
+        if value.dtype.is_floating and value.shape.rank == 4:
+            several = value.shape[0] // count  # the pretext made so many pictures of each example
+            for i in range(several):
+                shown[name if several == 1 else f"{name} {i}"] = value.numpy()[i::several]
+    return raw, ready, shown
+
+
+def export_run(
+    folder: Path, formats: Sequence[str], destination: Path | None, console: Console, sources: Sources | None = None
+) -> list[Path]:
+    """Export the trained encoder of a run. Returns the folders written.
+
+    formats: of "saved_model". destination: the folder for exports; by default `exports` in the run's folder.
+    sources: those of the recipe, where they are open already.
+    """
+    run = Run(Path(folder))
+    recipe = run.recipe
+    if not formats:
+        return []
+    source, _ = sources or open_sources(recipe)
+    encoder = run.encoder(source, console)
+    exports, written = destination or run.folder / "exports", []
+    for format_name in formats:
+        if format_name != "saved_model":
+            raise ExportError(f"export.formats: '{format_name}' is unknown; known: saved_model")
+        with console.status("exporting"), disk.writing(exports, ExportError):
+            path = export_backbone(
+                encoder,
+                exports,
+                name=recipe.name,
+                size=input_shape(recipe, source)[:2],
+                vocabulary=source.vocabulary,
+                metadata=_facts(run, source),
+                bits=(source.census or {}).get("images", {}).get("bits") or 16,
+            )
+        console.print(
+            f"Exported to [bold]{marked(path)}[/bold]: loaded again, it answered one example and three as the "
+            "backbone does"
+        )
+        written.append(path)
+    return written
+
+
+def made_from(run: Run) -> dict[str, Any]:
+    """What an evaluation of a run's weights would say it was made from."""
+    settings = run.recipe.model_dump_json(include={"evaluate"})
+    return {**run.record.get("weights", {}), "evaluate": hashlib.sha256(settings.encode()).hexdigest()}
+
+
+def exported(run: Run, format_name: str) -> bool:
+    """Whether the run holds an export in this format of the weights that it has now."""
+    written = (run.folder / "exports" / run.recipe.name).glob(f"*/{METADATA}")
+    return any(read_json(path).get("made_from") == run.record.get("weights") for path in written)
+
+
+def _facts(run: Run, source: Source) -> dict[str, Any]:
+    return {
+        "recipe": run.recipe.model_dump(mode="json"),
+        "made_from": run.record["weights"],
+        "plugins": plugin_versions(),
+        "trained_on": {"dataset": source.name, "examples": source.size},
+    }
+
+
+def _batches(source: Source, limit: int | None, size: int) -> tf.data.Dataset:
+    """A source to embed: all of it, or a fixed random part, as sources are often sorted by class."""
+    if limit is None or limit >= source.size:
+        return evaluation_batches(source, _BATCH, size)
+    return evaluation_batches(source, _BATCH, size, np.random.default_rng(0).permutation(source.size)[:limit])
+
+
+def _picture_embedding(run: Run, features: dict[str, Features], source: Source, size: int, console: Console) -> None:
+    trained = features["trained"]
+    rows = np.sort(np.random.default_rng(0).permutation(len(trained))[:_PICTURES])
+    few = {title: found.take(rows) for title, found in features.items()}
+    labels = few["trained"].labels
+    names = source.classes
+    with _drawing(run.figures / "embedding.png", console) as path:
+        figures.embedding_map(path, {title: found.features for title, found in few.items()}, labels, names)
+    if source.modality == "image":
+        with _drawing(run.figures / "neighbours.png", console) as path:
+            pixels = _pixels(source, few["trained"].ids, size)
+            figures.neighbours(path, pixels, few["trained"].features, few["trained"].ids, labels, names)
+
+
+def _texts(tokens: tf.Tensor, source: Source) -> list[str]:
+    """Rows of tokens as text, in lines that fit a picture."""
+    return [wrapped(words(row, source.vocabulary)) for row in tokens.numpy()]
+
+
+def _pixels(source: Source, ids: np.ndarray, size: int) -> np.ndarray:
+    """The images of some ids, float `[n, size, size, C]`."""
+    places = np.argsort(ids)  # the batches come in the order of the ids
+    pixels = np.zeros((len(ids), size, size, source.image_shape[-1]), "float32")
+    done = 0
+    for batch in evaluation_batches(source, _BATCH, size, ids):
+        pixels[places[done : done + len(batch["id"])]] = batch["image"]
+        done += len(batch["id"])
+    return pixels

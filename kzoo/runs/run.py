@@ -1,0 +1,304 @@
+"""A run: the folder that training a recipe leaves, and how to build again what the recipe names.
+
+recipe.yaml   every default written out      kzoo.json    versions, plugins, device, seed, status, the weights' origin
+checkpoints/  logs/  figures/                census.json  what lies in the folder of the data
+backbone.weights.h5  evaluation.json         each made from a state of the training, which is written down with it
+"""
+
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import keras
+from rich.console import Console
+
+from kzoo import optimizers
+from kzoo.data.source import Source
+from kzoo.errors import CheckpointError, DataError, EvaluationError, NoSplit, RecipeError
+from kzoo.method import Method
+from kzoo.plugins import registry
+from kzoo.plugins.load import describe, load_plugins
+from kzoo.recipe.load import load
+from kzoo.recipe.schema import Data, Recipe, changes, dump, recipe_hash
+from kzoo.runs import checkpoint
+from kzoo.runs.plan import steps_per_epoch, view_size
+from kzoo.runs.provenance import Origin, sha256
+from kzoo.specs import DatasetSpec
+from kzoo.system import disk
+from kzoo.system.files import read_json, replacing, write_json, write_text
+
+
+@dataclass(frozen=True)
+class Run:
+    """The paths of a run, and what is read from them."""
+
+    folder: Path
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """Raises RecipeError where the folder is not a run."""
+        return load(self.folder / "recipe.yaml")
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `kzoo.json` says; {} before it is written, and, with a warning, where it is damaged.
+
+        Nothing that decides is in it alone: what the run was made with is in each checkpoint too.
+        """
+        return read_json(self.folder / "kzoo.json")
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+    @property
+    def figures(self) -> Path:
+        return self.folder / "figures"
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "backbone.weights.h5"
+
+    @property
+    def census(self) -> Path:
+        return self.folder / "census.json"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.folder / "evaluation.json"
+
+    def start(self, recipe: Recipe, census: Mapping[str, Any] | None) -> None:
+        """Make the folder, and write down the recipe and what the data are, where they lie in a folder.
+
+        Raises RecipeError where what was written reads back otherwise, OSError where it cannot be written.
+        """
+        for folder in (self.checkpoints, self.logs, self.figures):
+            folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "recipe.yaml"
+        write_text(path, dump(recipe))
+        self.__dict__.pop("recipe", None)  # what was read before
+        if lines := changes(recipe.model_dump(mode="json"), load(path).model_dump(mode="json")):
+            raise RecipeError(
+                f"{path}: reads back as another recipe ({'; '.join(lines)}); set values that YAML can hold"
+            )
+        if census is not None:
+            write_json(self.census, dict(census))
+
+    def note(self, **entries: Any) -> None:
+        """Add entries to `kzoo.json`."""
+        write_json(self.folder / "kzoo.json", {**self.record, **entries})
+
+    def origin(self, source: Source) -> Origin:
+        """The training of this run, which must have ended: what weights, evaluation and exports are made from.
+
+        source: the split that the run's recipe trains on. Raises EvaluationError where the training has not ended, or
+        was that of another recipe than `recipe.yaml` says, DataError where the data has changed since, CheckpointError
+        where all checkpoints are damaged and no weights are known.
+        """
+        recipe = self.recipe
+        total = recipe.train.epochs * steps_per_epoch(recipe, source.size)
+        made = self._made()
+        if made is None:
+            raise EvaluationError(f"{self.folder}: no trained backbone; finish it with `kzoo train --resume`")
+        if made.recipe_hash != recipe_hash(recipe):
+            raise EvaluationError(
+                f"{self.folder / 'recipe.yaml'}: is not the recipe that this run was trained with; restore it, or "
+                "train what it says now in another --run-dir"
+            )
+        self.check_data(source, made.data)
+        if made.step != total:
+            raise EvaluationError(
+                f"{self.folder}: the training stands at step {made.step:,} of {total:,}; finish it with "
+                "`kzoo train --resume`"
+            )
+        return Origin(total, made.recipe_hash, source.digest)
+
+    def check_data(self, source: Source, digest: str, split: str = "") -> None:
+        """Raise DataError where a source holds other examples than those of this digest; "" is not known."""
+        if not digest or not source.digest or digest == source.digest:
+            return
+        lines = changes(read_json(self.census), dict(source.census or {}))
+        what = f" ({'; '.join(lines[:3])})" if lines else ""
+        raise DataError(
+            f"{source.name}{split}: holds other examples, or in another order, than when {self.folder} was begun{what};"
+            " restore the data, or start anew in another --run-dir"
+        )
+
+    def check_test(self, recipe: Recipe, test: Source | None, known: Mapping[str, Any] | None) -> None:
+        """Raise DataError where the split to test on holds other examples than `tested_on` wrote down; None is not
+        known. A recipe may ask for other data.
+        """
+        now = tested_on(recipe, test)
+        if not known or known["asked"] != now["asked"]:
+            return
+        if test is None and known["digest"]:
+            raise DataError(
+                f"{recipe.data.name}: has no split to test on, and had one when {self.folder} was begun; restore the "
+                "data, or start anew in another --run-dir"
+            )
+        if test is not None:
+            self.check_data(test, known["digest"], ", the split to test on")
+
+    def tested(self) -> Mapping[str, Any] | None:
+        """What `tested_on` wrote down when the run was begun; None where that is not known."""
+        written = self.record.get("test")
+        with suppress(CheckpointError):  # all are damaged
+            if written is None and (found := checkpoint.newest(self.checkpoints)):
+                written = found.made_with.get("test")
+        return written
+
+    def _made(self) -> Origin | None:
+        """The newest state of the training that is known: of a checkpoint, or of weights that are what they were."""
+        written, known = self.record.get("weights"), None
+        if isinstance(written, dict) and self.weights.is_file() and written.get("sha256") == sha256(self.weights):
+            known = Origin(**{key: written[key] for key in ("step", "recipe_hash", "data", "status")})
+        try:
+            found = checkpoint.newest(self.checkpoints)
+        except CheckpointError:
+            if not known:
+                raise
+            found = None
+        if found and (known is None or found.step > known.step):
+            return Origin(found.step, found.recipe_hash, found.made_with.get("data", ""))
+        return known
+
+    def save_encoder(self, encoder: keras.Model, origin: Origin) -> None:
+        """Write the weights, and what they were made from."""
+        with replacing(self.weights) as scratch:
+            encoder.save_weights(scratch)
+        self.note(weights=origin.of(self.weights))
+
+    def encoder(self, source: Source, console: Console | None = None) -> keras.Model:
+        """The trained encoder. Where the weights are missing, damaged or older than the training, they are made again
+        from the newest checkpoint, and the console is told.
+
+        Raises as `origin` does, and EvaluationError where there are neither weights nor a checkpoint.
+        """
+        origin = self.origin(source)
+        if not origin.holds(self.weights, self.record.get("weights")):
+            self._restore_weights(origin, source, console)
+        encoder = build_method(self.recipe, source).encoder
+        try:
+            encoder.load_weights(self.weights)
+        except Exception as error:  # Keras and h5py raise nearly anything where the layers are others
+            raise EvaluationError(
+                f"{self.weights}: does not fit the backbone that the recipe builds now: {describe(error)}; install the "
+                "plugins that kzoo.json names"
+            ) from error
+        return encoder
+
+    def _restore_weights(self, origin: Origin, source: Source, console: Console | None) -> None:
+        found = checkpoint.newest(self.checkpoints)
+        if found is None:
+            raise EvaluationError(
+                f"{self.weights}: missing, damaged or of another training, and no checkpoint is left to make it from; "
+                "restore the run from a copy, or start anew"
+            )
+        with precision(self.recipe):
+            method = build_method(self.recipe, source)
+            compile_method(method, self.recipe, source)
+        found.load(checkpoint.state(method), recipe_hash=origin.recipe_hash)
+        remedy = "its weights are missing or damaged, and made again from a checkpoint"
+        with disk.writing(self.folder, EvaluationError, remedy):
+            self.save_encoder(method.encoder, origin)
+        if console:
+            console.print(f"{self.weights}: made again from {found.path}", style="yellow", markup=False)
+
+
+def open_data(data: Data, split: str | None = None) -> Source:
+    """The source that a recipe's `data:` section names, or another split of it. Raises PluginError or DataError."""
+    return registry.open_dataset(data.name, split or data.split, **data.options)
+
+
+def open_sources(recipe: Recipe) -> tuple[Source, Source | None]:
+    """What to train on, and the held-out split to test on: the one the recipe names, else the dataset's own "test"."""
+    train = open_data(recipe.data)
+    if recipe.evaluate.data:
+        return train, open_data(recipe.evaluate.data)
+    spec: DatasetSpec = registry.find_dataset(recipe.data.name)
+    if recipe.data.split == "test" or (spec.splits and "test" not in spec.splits):
+        return train, None
+    try:
+        test = open_data(recipe.data, split="test")
+        return train, None if test.digest and test.digest == train.digest else test  # by another name: "testing"
+    except NoSplit:
+        return train, None  # nothing is held out; a test split that cannot be read is an error
+
+
+def tested_on(recipe: Recipe, test: Source | None) -> dict[str, Any]:
+    """What a run writes down of the split it is tested on: what the recipe asks for, and the digest of what it has."""
+    asked = recipe.evaluate.data or recipe.data
+    return {"asked": asked.model_dump(mode="json"), "digest": test.digest if test else ""}
+
+
+def input_shape(recipe: Recipe, source: Source) -> tuple[int, ...]:
+    """(H, W, C) of what goes downstream: the method's `size` where it sets one, else that of the dataset's images.
+
+    Of text, (T, V): the length, and the size of the vocabulary.
+    """
+    if source.modality == "text":
+        return source.length, len(source.vocabulary)
+    height, width, channels = source.image_shape
+    return (*view_size(recipe, source.name, height, width), channels)
+
+
+def build_backbone(recipe: Recipe, source: Source) -> keras.Model:
+    """The backbone as training starts with it: the same recipe gives the same initial weights."""
+    keras.utils.set_random_seed(recipe.seed)
+    shape: tuple[int | None, ...] = input_shape(recipe, source)
+    if registry.find_method(recipe.method.name).any_size:
+        shape = (None, None, shape[-1])
+    return registry.build_backbone(recipe.backbone.name, shape, **recipe.backbone.options)
+
+
+def build_method(recipe: Recipe, source: Source) -> Method:
+    """Backbone and method of a recipe, built; call it inside the strategy's scope."""
+    backbone = build_backbone(recipe, source)
+    return registry.build_method(recipe.method.name, backbone, data=source, **recipe.method.options)
+
+
+def compile_method(method: Method, recipe: Recipe, source: Source) -> None:
+    """Give a method its recipe's optimizer; inside the strategy's scope."""
+    settings, steps = recipe.train, steps_per_epoch(recipe, source.size)
+    optimizer = optimizers.build(
+        recipe.optimizer, batch_size=settings.batch_size, steps_per_epoch=steps, epochs=settings.epochs
+    )
+    method.compile(
+        optimizer,
+        clip_norm=recipe.optimizer.clip_norm,
+        clip_tensor_norm=recipe.optimizer.clip_tensor_norm,
+        accumulate=settings.accumulate,
+        total_steps=settings.epochs * steps,
+        jit_compile=settings.jit_compile,
+    )
+
+
+@contextmanager
+def precision(recipe: Recipe) -> Iterator[None]:
+    """What is built within the block has the recipe's precision."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(recipe.train.precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    names = ("kzoo", "keras", "tensorflow", "numpy")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+
+
+def plugin_versions() -> dict[str, str]:
+    """Distribution and version of every plugin in use."""
+    return {plugin.distribution: plugin.version for plugin in load_plugins().records if plugin.ok}

@@ -1,0 +1,1 @@
+"""The training of a recipe, from the plan to the last checkpoint."""
