@@ -6,8 +6,9 @@ import tensorflow as tf
 
 from kzoo import replicas
 from kzoo.method import Batch, Group, Logs
+from kzoo_decorrelation.moments import centred, moments, off_diagonal
 from kzoo_decorrelation.options import BarlowTwinsOptions
-from kzoo_decorrelation.twins import Twins, centred, moments, off_diagonal
+from kzoo_decorrelation.twins import Twins
 
 _EPSILON = 1e-5  # of the authors' batch normalisation of the embeddings
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from kzoo.hookspecs import hookimpl
 from kzoo.specs import MethodSpec
-from kzoo_decorrelation.options import BarlowTwinsOptions, VICRegOptions
+from kzoo_decorrelation.options import BarlowTwinsOptions, LeJEPAOptions, VICRegOptions
 
 
 @hookimpl
@@ -28,4 +28,15 @@ def kzoo_methods() -> Iterator[MethodSpec]:
         paper="Bardes, Ponce, LeCun, ICLR 2022, arXiv:2105.04906",
         least_examples=2,
         check_options={"projector": (32, 32)},
+    )
+    yield MethodSpec(
+        name="lejepa",
+        target="kzoo_decorrelation.lejepa:LeJEPA",
+        options=LeJEPAOptions,
+        family="decorrelation",
+        summary="Predict the mean of the large views, with embeddings that are Gaussian along random directions",
+        paper="Balestriero, LeCun, 2025, arXiv:2511.08544",
+        any_size=True,
+        least_examples=2,
+        check_options={"projector": (32, 16), "local_views": 2, "directions": 16},
     )

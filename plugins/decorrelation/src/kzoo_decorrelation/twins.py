@@ -1,31 +1,14 @@
-"""What Barlow Twins and VICReg share: two views through one network, and second moments over the whole batch."""
+"""What Barlow Twins and VICReg share: two views through one network."""
 
 import numpy as np
 import tensorflow as tf
 
-from kzoo import augment, replicas
+from kzoo import augment
 from kzoo.layers import mlp_head
 from kzoo.method import Batch, Method
 from kzoo.random import fold_in
+from kzoo_decorrelation.moments import PAIRS, picture
 from kzoo_decorrelation.options import TwinsOptions
-
-_SHOWN = 64  # units whose moments are drawn
-_PAIRS = 6  # pairs of views that are drawn beside them
-
-
-def centred(z: tf.Tensor) -> tf.Tensor:
-    """Rows `[b, d]` less the mean over the rows of all replicas."""
-    return z - replicas.mean(tf.reduce_mean(z, axis=0))
-
-
-def moments(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """The mean of x_i y_j over the rows of all replicas, `[d, d]`, of rows `[b, d]`."""
-    return replicas.mean(tf.matmul(x, y, transpose_a=True) / tf.cast(tf.shape(x)[0], x.dtype))
-
-
-def off_diagonal(matrix: tf.Tensor) -> tf.Tensor:
-    """The matrix with zeros on its diagonal."""
-    return tf.linalg.set_diag(matrix, tf.zeros_like(tf.linalg.diag_part(matrix)))
 
 
 class Twins(Method):
@@ -58,8 +41,6 @@ class Twins(Method):
         raise TypeError(f"{type(self).__name__} must define matrix(outputs)")
 
     def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
-        """Some pairs of views, and the moments of the first units over all of them: black 0, white the largest."""
-        found = np.abs(self.matrix(self.forward(batch, training=False)))[:_SHOWN, :_SHOWN]
-        picture = (found / max(found.max(), 1e-12))[None, :, :, None]
-        pairs = {f"view {i}": batch[f"view_{i}"].numpy()[:_PAIRS] for i in range(2)}
-        return {**pairs, f"moments, {len(found)} units": picture.astype("float32")}
+        """Some pairs of views, and the moments of the first units over all of them."""
+        pairs = {f"view {i}": batch[f"view_{i}"].numpy()[:PAIRS] for i in range(2)}
+        return {**pairs, **picture("moments", self.matrix(self.forward(batch, training=False)))}

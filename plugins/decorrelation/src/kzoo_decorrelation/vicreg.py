@@ -6,19 +6,12 @@ import math
 
 import tensorflow as tf
 
-from kzoo import replicas
 from kzoo.method import Batch, Logs
+from kzoo_decorrelation.moments import covariances, off_diagonal
 from kzoo_decorrelation.options import VICRegOptions
-from kzoo_decorrelation.twins import Twins, centred, moments, off_diagonal
+from kzoo_decorrelation.twins import Twins
 
 _EPSILON = 1e-4  # added to variances
-
-
-def covariances(z: tf.Tensor) -> tf.Tensor:
-    """The covariances `[d, d]` of the rows `[b, d]` of all n replicas' examples: sums over n - 1."""
-    z = centred(z)
-    n = tf.cast(tf.shape(z)[0] * replicas.count(), z.dtype)
-    return moments(z, z) * n / (n - 1.0)
 
 
 class VICReg(Twins):
