@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kzoo import glance as module
 from kzoo.cli.app import main
 from kzoo.errors import DataError
+from kzoo.folder import glance as module
 from kzoo.folder.census import image_census
+from kzoo.folder.glance import glance
 from kzoo.folder.images import header_size, look, read_image
-from kzoo.glance import glance
 from kzoo.options import FolderOptions
 
 RECIPE = """\

@@ -23,10 +23,10 @@ import numpy as np
 import PIL
 import tensorflow as tf
 
-from kzoo import glance
 from kzoo.data.cache import cache_dir, prepare_once, progress
 from kzoo.data.source import Batch, Source, record_examples
 from kzoo.errors import DataError, printable
+from kzoo.folder import glance
 from kzoo.folder.census import Census, image_census
 from kzoo.folder.images import Looks, bits_for, look, read_image, reason
 from kzoo.options import FolderOptions

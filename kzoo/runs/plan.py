@@ -85,7 +85,7 @@ def _seen(recipe: Recipe, data: Data) -> tuple[int | None, list[str]]:
         census = image_census(path, options)
         split = census.find(data.split)
 
-        from kzoo.glance import glance  # brings NumPy and Pillow, which recipes of other data need not
+        from kzoo.folder.glance import glance  # brings NumPy and Pillow, which recipes of other data need not
 
         census, common, looked = glance(census, options)
         if common:
