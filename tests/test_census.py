@@ -115,6 +115,10 @@ def test_two_folders_of_one_kind_keep_their_names(put, taken):
             classes_in("train/train", "test/train", "train/test"),
             "as splits with classes in them, or as folders of split",
         ),
+        (
+            classes_in("tr", "te"),
+            "as 2 classes, or as splits by other names, for each holds a, b; set .* classes or splits",
+        ),
         (classes_in("pets"), r"all its images lie in pets, .*as classes, then name folder:\S+/pets; or as no labels"),
     ],
 )

@@ -50,6 +50,11 @@ def find_layout(title: str, what: str, names: Iterable[str]) -> str:
             f"{some(sorted(below[nested]))}; name {title}/{printable(nested)} for those, or set data.options.layout to "
             f"{chosen}"
         )
+    if not splits and len(tops) > 1 and len(inner) > 1 and all(below[top] == inner for top in tops):
+        raise DataError(
+            f"{told}as {len(tops)} classes, or as splits by other names, for each holds {some(sorted(inner))}; set "
+            "data.options.layout to classes or splits"
+        )
     if len(tops) == 1 and not splits and inner and () not in folders:
         [top] = tops
         raise DataError(
