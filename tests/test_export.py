@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kzoo import export
 from kzoo.data.resize import to_uint8
 from kzoo.errors import ExportError
 from kzoo.export import parity
+from kzoo.export import saved_model as export
+from kzoo.export.check_ops import SavedModel
 from kzoo.export.preprocess import MAX_SIDE
 from kzoo.folder.images import read_image
 from kzoo.system.files import new_folder
@@ -67,7 +68,7 @@ def expected(backbone, pixels):
 
 
 def read(path):
-    saved = export.SavedModel()
+    saved = SavedModel()
     saved.ParseFromString((path / "saved_model.pb").read_bytes())
     return saved
 

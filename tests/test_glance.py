@@ -105,7 +105,7 @@ def test_the_folder_to_test_on_is_looked_at_too(pics, dry):
 
 def test_tensorflow_is_not_imported(pics):
     script = (
-        "import sys\nfrom kzoo import cli\n"
+        "import sys\nfrom kzoo.cli import app as cli\n"
         "try: cli.main(['train', 'r.yaml', '--dry-run'])\n"
         "except SystemExit as stop: print(stop.code or 0, *{'tensorflow', 'keras'} & set(sys.modules), file=sys.stderr)"
     )

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 _KERAS = "keras.src.saving.serialization_lib"  # no public name leads to where Keras looks names up
-_OWN = ("kzoo.layers", "kzoo.optimizers", "kzoo.color")  # what kzoo itself registers
+_OWN = ("kzoo.layers", "kzoo.optimizers", "kzoo.color", "kzoo.patches")  # what kzoo itself registers
 
 
 def install() -> None:
