@@ -1,0 +1,1 @@
+"""Methods that cluster while they learn: SwAV."""
