@@ -83,6 +83,15 @@ def _coding_rate(recipe: Recipe, batch: int) -> float:
     return batch / 2 * math.log(1 + width / (batch * epsilon))
 
 
+def _correlations(recipe: Recipe, batch: int) -> float:
+    width = recipe.method.options["projector"][-1]
+    return width * (width - 1) / (batch - 1)
+
+
+def _half_cosines(recipe: Recipe, batch: int) -> float:
+    return math.log(recipe.method.options["prototypes"]) + _half_variance(recipe)
+
+
 _LOGITS = "features of hundreds of numbers after a ReLU give logits of variance up to 1; half of that is added"
 BEGINNINGS = {
     "rotation": Beginning("log 4", lambda recipe, batch: math.log(4), 0.7, _LOGITS),
@@ -148,6 +157,34 @@ BEGINNINGS = {
         "2 log 2, of the adversary", lambda recipe, batch: 2 * math.log(2), 0.7, _LOGITS, "adversary_loss", 4
     ),
     "gan": Beginning("2 log 2 + log 2", lambda recipe, batch: 3 * math.log(2), 0.7, _LOGITS),
+    "barlow_twins": Beginning(
+        "correlations of d (d - 1) pairs of units, each 1 / (B - 1)",
+        _correlations,
+        500_000.0,
+        "units of B images are random directions in B - 1 dimensions, if the network fills them evenly",
+        "redundancy",
+    ),
+    "vicreg": Beginning(
+        "1 - sqrt((1 / 2 - 1 / (2 pi)) B / (B - 1))",
+        lambda recipe, batch: 1 - math.sqrt((1 / 2 - 1 / (2 * math.pi)) * batch / (batch - 1)),
+        0.1,
+        "units after a normalised layer and a ReLU, mixed by a Glorot matrix; standard deviations of 8 images vary",
+        "variance",
+    ),
+    "lejepa": Beginning(
+        "all embeddings at 0: (sqrt(2 pi) - 2 sqrt(pi) + sqrt(2 pi / 3)) B",
+        lambda recipe, batch: (math.sqrt(2 * math.pi) - 2 * math.sqrt(math.pi) + math.sqrt(2 * math.pi / 3)) * batch,
+        1.5,
+        "an untrained ViT tells images of noise hardly apart; standard normal ones would have 1.06",
+        "sigreg",
+    ),
+    "swav": Beginning(
+        "log K + 1 / (2 d T^2)",
+        _half_cosines,
+        1.0,
+        "views of one image have some of their prototypes in common before training",
+        batch=4,
+    ),
     "emp_ssl": Beginning(
         "coding rate B / 2 log(1 + d / (B epsilon))", _coding_rate, 2.0, "B projections at right angles", "coding_rate"
     ),
