@@ -184,18 +184,23 @@ class Scaled(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def another(
-    optimizer: keras.optimizers.Optimizer, factor: float, weight_decay: float | None = None
+    optimizer: keras.optimizers.Optimizer, factor: float, weight_decay: float | None = None, constant: bool = False
 ) -> keras.optimizers.Optimizer:
     """A new optimizer configured as this one, with its learning rate times a factor. In the strategy's scope.
 
-    weight_decay: in place of its own, coupled or decoupled as that is.
+    weight_decay: in place of its own, coupled or decoupled as that is. constant: the rate does not change; of a
+    `WarmUp` it is the peak, of another schedule what that begins with.
     """
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        return keras.optimizers.LossScaleOptimizer(another(optimizer.inner_optimizer, factor, weight_decay))
+        inner = another(optimizer.inner_optimizer, factor, weight_decay, constant)
+        return keras.optimizers.LossScaleOptimizer(inner)
     config = optimizer.get_config()
     if weight_decay is not None:
         config["l2" if config.get("l2") else "weight_decay"] = weight_decay
     rate = config["learning_rate"]
+    if isinstance(rate, dict) and constant:
+        schedule = keras.optimizers.schedules.deserialize(rate)
+        rate = schedule.peak if isinstance(schedule, WarmUp) else float(schedule(0))
     if isinstance(rate, dict):
         rate = Scaled(keras.optimizers.schedules.deserialize(rate), factor)
         config["learning_rate"] = keras.optimizers.schedules.serialize(rate)

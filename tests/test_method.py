@@ -309,6 +309,22 @@ def test_one_gradient_moves_several_groups_each_at_its_own_rate_and_time(optimiz
     assert min(moved) > 0
 
 
+def test_a_group_may_keep_its_rate_while_that_of_the_others_changes():
+    class Steady(Mean):
+        def optimizer_groups(self):
+            head = Group(self.head.trainable_variables, constant_rate=True)
+            return {"body": Group(self.backbone.trainable_variables), "head": head}
+
+    model = method(Steady)
+    model.compile(optimizers.SGD(optimizers.WarmUp(peak=0.2, warmup=2, steps=10)))
+    found = []
+    for step in (0, 2, 6, 10):
+        for optimizer in model.optimizers.values():
+            optimizer.iterations.assign(step)
+        found.append([float(model.optimizers[name].learning_rate) for name in ("body", "head")])
+    np.testing.assert_allclose(found, [[0.1, 0.2], [0.2, 0.2], [0.1, 0.2], [0.0, 0.2]], atol=1e-6)
+
+
 def test_a_group_may_have_a_weight_decay_of_its_own():
     """Gradient 0, rate 0.1, decay 0.5 for the head and none for the backbone: 1 becomes 0.95, and 1 stays."""
 

@@ -81,8 +81,9 @@ class Bridge(KerasTraining):
         own: keras.optimizers.Optimizer = self.optimizer  # type: ignore[has-type]
         self.optimizers = {}
         for number, (name, group) in enumerate(self.optimizer_groups().items()):
-            changed = number > 0 or group.lr_scale != 1.0 or group.weight_decay is not None
-            each = optimizers.another(own, group.lr_scale, group.weight_decay) if changed else own
+            changed = number > 0 or group.lr_scale != 1.0 or group.weight_decay is not None or group.constant_rate
+            settings = group.lr_scale, group.weight_decay, group.constant_rate
+            each = optimizers.another(own, *settings) if changed else own
             if not each.built:
                 optimizers.without_decay(each, group.variables)
                 each.build(group.variables)

@@ -29,13 +29,15 @@ class Group:
     """Variables that one optimizer updates.
 
     lr_scale: factor on the learning rate of the recipe. frozen_until_epoch: before it they stay as they are.
-    weight_decay: in place of the recipe's; none: the recipe's.
+    weight_decay: in place of the recipe's; none: the recipe's. constant_rate: the learning rate stays at the recipe's
+    peak, whatever its schedule.
     """
 
     variables: list[keras.Variable]
     lr_scale: float = 1.0
     frozen_until_epoch: int = 0
     weight_decay: float | None = None
+    constant_rate: bool = False
 
 
 @dataclass(frozen=True)
