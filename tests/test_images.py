@@ -38,9 +38,15 @@ def test_the_brightest_of_the_bits_that_are_used_is_white(form, bits):
     assert read_image(data, bits=bits).shape == (1, 3, 3)
 
 
-@pytest.mark.parametrize(("largest", "bits"), [(0, 8), (255, 8), (256, 10), (1023, 10), (1024, 12), (65536, 24)])
+@pytest.mark.parametrize(("largest", "bits"), [(0, 8), (255, 8), (256, 10), (1023, 10), (1024, 12), (65536, 18)])
 def test_bits_are_those_of_cameras(largest, bits):
     assert bits_for(largest) == bits
+
+
+@pytest.mark.parametrize("largest", [256, 1024, 4096, 16384, 65536, 253_000, 2**20, 2**31 - 1])
+def test_no_depth_makes_images_black(largest):
+    data = file(grey([0, largest], np.int32), "TIFF")
+    assert read_image(data, grey=True, bits=bits_for(largest)).max() >= 63
 
 
 def test_signed_pixels_of_32_bits_are_scaled_and_negative_ones_refused():

@@ -14,7 +14,6 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-BITS = (8, 10, 12, 14, 16, 24, 32)  # that cameras and scanners use of wider grey values
 # What Pillow has a name for and cannot turn into pixels alone, or is no still image: documents that other programs
 # draw, weather and film files. Kodak's PCD is left to the point clouds that use its suffix today.
 _NO_STILL_IMAGE = frozenset({"BUFR", "EPS", "FLI", "GRIB", "HDF5", "IPTC", "MPEG", "PALM", "PCD", "PDF", "WMF"})
@@ -101,8 +100,11 @@ def look(file: Path | bytes) -> Looks:
 
 
 def bits_for(largest: int) -> int:
-    """The bits that grey values up to `largest` use, as cameras and scanners count them: 8, 10, 12, 14, 16, ..."""
-    return next(bits for bits in BITS if largest < 2**bits)
+    """The bits that grey values up to `largest` use, as cameras and scanners count them: 8, 10, 12, 14, 16, ...
+
+    So the brightest pixel of all becomes at least 63 of 255.
+    """
+    return max(8, largest.bit_length() + largest.bit_length() % 2)
 
 
 def reason(error: Exception) -> str:

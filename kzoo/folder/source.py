@@ -35,7 +35,7 @@ _SHARD = 128 << 20  # bytes in one file of records
 _DECODED = 256 << 20  # bytes, about, of images that are decoded before they are written
 _CHUNK = 256  # and not more images than these
 _UNUSED = 30 * 24 * 3600  # seconds since its last start, after which the records of a changed folder are removed
-_FORMAT = 3  # of the cache; raised when what is written, or how it is made, changes
+_FORMAT = 4  # of the cache; raised when what is written, or how it is made, changes
 _INDEX, _BROKEN = "index.json", "broken.txt"
 
 
