@@ -92,6 +92,19 @@ def _half_cosines(recipe: Recipe, batch: int) -> float:
     return math.log(recipe.method.options["prototypes"]) + _half_variance(recipe)
 
 
+def _answers(recipe: Recipe, width: int) -> float:
+    """Variance of what a Dense layer answers for the pixels of a patch, from normalised features: 2 d / (d + n)."""
+    return 2 * width / (width + 3 * recipe.backbone.options.get("patch_size", 16) ** 2)
+
+
+def _absolute_error(recipe: Recipe, batch: int) -> float:
+    """Of answers to noise, of which bilinear resizing leaves 4/9 of the variance: the mean size of a normal number."""
+    options, answers = recipe.method.options, _answers(recipe, _WIDTHS[recipe.backbone.name])
+    pixels = [((0.5 - m) ** 2 + 4 / 9 / 12) / s**2 for m, s in zip(options["mean"], options["std"], strict=True)]
+    return sum(math.sqrt(2 / math.pi * (answers + pixel)) / 3 for pixel in pixels)
+
+
+_WIDTHS = {"vit_base": 768}
 _LOGITS = "features of hundreds of numbers after a ReLU give logits of variance up to 1; half of that is added"
 BEGINNINGS = {
     "rotation": Beginning("log 4", lambda recipe, batch: math.log(4), 0.7, _LOGITS),
@@ -187,6 +200,20 @@ BEGINNINGS = {
     ),
     "emp_ssl": Beginning(
         "coding rate B / 2 log(1 + d / (B epsilon))", _coding_rate, 2.0, "B projections at right angles", "coding_rate"
+    ),
+}
+BEGINNINGS |= {
+    "mae": Beginning(
+        "1 - 1 / n + 2 d / (d + n), n the numbers of a patch, d the decoder's width",
+        lambda recipe, batch: 1 - 1 / (3 * 16**2) + _answers(recipe, recipe.method.options["decoder_width"]),
+        0.15,
+        "answers for all hidden patches are much alike, so they are one draw of n numbers",
+    ),
+    "simmim": Beginning(
+        "sqrt(2 / pi (2 d / (d + n) + pixels' mean square))",
+        _absolute_error,
+        0.1,
+        "answers for all hidden patches are much alike, so they are one draw of n numbers",
     ),
 }
 

@@ -39,7 +39,8 @@ def tiny_vision_transformer(input_shape: tuple[int | None, ...]) -> keras.Model:
     Outputs: "tokens" `[B, T, 16]`; "embedding", their mean `[B, 16]`.
     """
     inputs = keras.Input(input_shape, name="image")
-    x: Any = keras.layers.Conv2D(_WIDTHS[1], _PATCH, _PATCH, name="patches")(inputs)
+    drawn = keras.initializers.RandomUniform(-0.3, 0.3)  # wide, so that the position codes do not drown the patches
+    x: Any = keras.layers.Conv2D(_WIDTHS[1], _PATCH, _PATCH, kernel_initializer=drawn, name="patches")(inputs)
     x = KeptPatches(_PATCH, name="patch_tokens")(Positions(name="positions")(MaskedPatches(name="masked_patches")(x)))
     for index in (1, 2):
         x = TransformerBlock(2, name=f"block_{index}")(x)

@@ -1,0 +1,1 @@
+"""Masked image models for kzoo: MAE, SimMIM, I-JEPA."""
