@@ -198,6 +198,18 @@ BEGINNINGS = {
         "views of one image have some of their prototypes in common before training",
         batch=4,
     ),
+    "byol": Beginning(
+        "4: predictions at right angles to the target",
+        lambda recipe, batch: 4.0,
+        0.6,
+        "the mean after a ReLU gives all predictions a part in common, of cosine 1 / sqrt(256) with that of the target",
+    ),
+    "simsiam": Beginning(
+        "0: predictions at right angles to the answers",
+        lambda recipe, batch: 0.0,
+        0.1,
+        "random directions in 2048 dimensions; the answers' mean over the batch is 0",
+    ),
     "emp_ssl": Beginning(
         "coding rate B / 2 log(1 + d / (B epsilon))", _coding_rate, 2.0, "B projections at right angles", "coding_rate"
     ),

@@ -10,6 +10,67 @@ from kzoo.options import Count, ImageOptions, Side, ViewOptions, Width
 _JITTER = (0.4, 0.4, 0.2, 0.1)
 
 
+class BYOLView(ViewOptions):
+    """The first view of BYOL: weak saturation jitter, always blurred."""
+
+    jitter: tuple[float, float, float, float] = Field(
+        _JITTER, description="strengths of brightness, contrast, saturation and hue jitter"
+    )
+    blur_p: float = Field(1.0, ge=0, le=1, description="probability of Gaussian blur with sigma 0.1 to 2 pixels")
+
+
+class BYOLSecondView(BYOLView):
+    """The second view of BYOL: seldom blurred, sometimes solarised."""
+
+    blur_p: float = Field(0.1, ge=0, le=1, description="probability of Gaussian blur with sigma 0.1 to 2 pixels")
+    solarize_p: float = Field(0.2, ge=0, le=1, description="probability of inverting all values above one half")
+
+
+class SimSiamView(ViewOptions):
+    """Each view of SimSiam, MoCo v2's."""
+
+    scale: tuple[float, float] = Field((0.2, 1.0), description="area of the random crop, as a share of the image")
+
+
+class TwinsOptions(ImageOptions):
+    """What BYOL and SimSiam share."""
+
+    view_0: ViewOptions
+    view_1: ViewOptions
+
+
+class BYOLOptions(TwinsOptions):
+    projector: tuple[Width, ...] = Field(
+        (4096, 256), min_length=1, description="widths of the projector's Dense layers"
+    )
+    predictor: tuple[Width, ...] = Field(
+        (4096, 256), min_length=1, description="widths of the predictor's Dense layers"
+    )
+    momentum: schedules.Share = Field(
+        default_factory=lambda: schedules.Cosine(start=0.99, end=1.0),
+        description="of the target's moving average, after each step; from 0.996 in 1000 epochs",
+    )
+    view_0: BYOLView = Field(default_factory=BYOLView, description="how the first view is made")
+    view_1: BYOLSecondView = Field(default_factory=BYOLSecondView, description="how the second view is made")
+
+    @model_validator(mode="after")
+    def _same_width(self) -> Self:
+        if self.projector[-1] != self.predictor[-1]:
+            raise ValueError(
+                f"predictor: must end as wide as the projector, {self.projector[-1]}. Received: {self.predictor[-1]}"
+            )
+        return self
+
+
+class SimSiamOptions(TwinsOptions):
+    projector: tuple[Width, ...] = Field(
+        (2048, 2048, 2048), min_length=1, description="widths of the projector's Dense layers; two of them for CIFAR"
+    )
+    bottleneck: Width = Field(512, description="width of the predictor's hidden layer")
+    view_0: SimSiamView = Field(default_factory=SimSiamView, description="how the first view is made")
+    view_1: SimSiamView = Field(default_factory=SimSiamView, description="how the second view is made")
+
+
 class DINOOptions(ImageOptions):
     size: Side | None = Field(
         None, description="side of the large views in pixels; none: the size of the dataset's images"

@@ -4,11 +4,31 @@ from collections.abc import Iterator
 
 from kzoo.hookspecs import hookimpl
 from kzoo.specs import MethodSpec
-from kzoo_distillation.options import DINOOptions
+from kzoo_distillation.options import BYOLOptions, DINOOptions, SimSiamOptions
 
 
 @hookimpl
 def kzoo_methods() -> Iterator[MethodSpec]:
+    yield MethodSpec(
+        name="byol",
+        target="kzoo_distillation.byol:BYOL",
+        options=BYOLOptions,
+        family="distillation",
+        summary="Predict from one view what a moving average of the network makes of the other",
+        paper="Grill, Strub, Altché, Tallec, Richemond et al., NeurIPS 2020, arXiv:2006.07733",
+        least_examples=2,
+        check_options={"projector": (32, 16), "predictor": (32, 16)},
+    )
+    yield MethodSpec(
+        name="simsiam",
+        target="kzoo_distillation.simsiam:SimSiam",
+        options=SimSiamOptions,
+        family="distillation",
+        summary="Predict from one view what the same network makes of the other, held still",
+        paper="Chen, He, CVPR 2021, arXiv:2011.10566",
+        least_examples=2,
+        check_options={"projector": (32, 32), "bottleneck": 16},
+    )
     yield MethodSpec(
         name="dino",
         target="kzoo_distillation.dino:DINO",
