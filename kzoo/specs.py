@@ -34,6 +34,7 @@ class MethodSpec:
     check_backbone: name of the backbone that suite uses; none: a tiny convnet that offers maps and tokens, or a tiny
         vision transformer where an ability is required.
     check_learning_rate: the largest that the suite trains it with, by plain gradient descent with momentum.
+    labels: whether it learns from labels: data that has none is refused.
     summary: one line. paper: authors, year, identifier.
     """
 
@@ -53,6 +54,7 @@ class MethodSpec:
     offers: tuple[str, ...] = ()
     xla: bool = True
     least_examples: int = 1
+    labels: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +154,13 @@ def too_few(name: str, batch_size: int, parts: int, least: int) -> str:
     """One line on a batch, cut in parts for one update, that a method cannot learn from."""
     shown = f"{batch_size} in {parts} parts" if parts > 1 else str(batch_size)
     return f"'{name}' learns nothing from fewer than {least} examples at once; received {shown}"
+
+
+def lacks_labels(data: str, method: MethodSpec) -> str:
+    """One line on data without labels, where a method or the recipe's `data.labels` asks for them."""
+    return f"'{data}' has no labels, " + (
+        f"and method '{method.name}' learns from them" if method.labels else "so data.labels can hide none"
+    )
 
 
 Spec = MethodSpec | BackboneSpec | DatasetSpec

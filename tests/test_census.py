@@ -344,3 +344,26 @@ print(image_census({str(tmp_path / "data")!r}, FolderOptions()).used, {{"tensorf
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "12 set()\n"
+
+
+# ---- a few labelled beside many that are not -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rest", ["", "unlabeled/", "Unlabelled/2019/"])
+def test_the_unlabelled_may_lie_beside_the_classes(put, taken, rest):
+    put(*(f"{label}/{number}.png" for label in ("cat", "dog") for number in range(5)))
+    put(*(f"{rest}{number}.png" for number in range(10)))
+    census, splits = taken()
+    assert census.layout == "classes"
+    assert census.classes == ("cat", "dog")
+    labels = list(splits["train"].values())
+    assert [labels.count(name) for name in ("cat", "dog", None)] == [4, 4, 10]
+    assert sorted(splits["test"].values()) == ["cat", "dog"]  # what has no label tests nothing
+    assert "  train: 18: cat 4, dog 4, 10 unlabelled" in census_lines(census.as_json())
+
+
+def test_the_unlabelled_beside_train_and_test_are_a_split(put, taken):
+    put(*classes_in("train", "test"), "unlabeled/1.png")
+    census, splits = taken()
+    assert census.layout == "splits"
+    assert list(splits["unlabeled"].values()) == [None]

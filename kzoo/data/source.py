@@ -4,7 +4,7 @@ So shuffling, skipping and sharding never touch a pixel. What reads a source is 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,6 +40,8 @@ class Source:
     length: of text, T, the tokens of every example, padded.
     digest: changes with the examples, their order or their labels, wherever they lie; "" where it is not known.
     census: what lies in the folder that the split comes from, as plain JSON (see `kzoo.folder.source`); None elsewhere.
+    labelled: ids of the examples whose labels `decode` gives, where some are hidden; labelled_share: of each batch of
+        training that is drawn from them (see `kzoo.data.labels`); None: nothing is hidden, drawn from all.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Source:
     length: int = 0
     digest: str = ""
     census: Mapping[str, Any] | None = None
+    labelled: np.ndarray | None = field(default=None, compare=False)
+    labelled_share: float | None = None
 
     @property
     def facts(self) -> DataFacts:

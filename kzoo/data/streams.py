@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from kzoo.data import labels
 from kzoo.data.resize import resize_and_crop, to_float
 from kzoo.data.source import Batch, Source, as_written
 from kzoo.errors import DataError, StrategyError
@@ -33,6 +34,8 @@ def training_stream(
     The batch of step s in epoch e is positions s * B to (s + 1) * B of the epoch's order, which is a pure function of
     `seed` and e; replica r of R gets the r-th of R equal parts. An epoch has size // B steps and leaves the rest out.
     So a stream that starts at step k equals one that ran up to k, and R replicas together see what one sees.
+    Where a share of each batch is drawn from the labelled examples (`kzoo.data.labels`), an epoch has as many steps,
+    and both parts have orders of their own, pure functions of `seed` and e too.
 
     Args:
         transform: from a batch of decoded examples and their keys (int64 `[b]`, see `kzoo.random`) to what is fed to
@@ -56,12 +59,18 @@ def training_stream(
     share = batch_size // shard_count
     transform = as_written(transform)
     first_epoch, first_step = divmod(start_step, steps)
+    if source.labelled_share is not None:
+        places, table = labels.labelled_places(batch_size, source.labelled_share), labels.labelled_elements(source)
+        with_label = tf.constant(places)
 
     @as_written
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
         order = fold_in(example_seeds(seed, number, tf.zeros([1], tf.int64)), "order")[0]
-        elements = source.examples(seed=order).enumerate().take(steps * batch_size)
-        elements = elements.skip(tf.where(number == first_epoch, np.int64(first_step * batch_size), np.int64(0)))
+        first = tf.where(number == first_epoch, np.int64(first_step), np.int64(0))
+        if source.labelled_share is None:
+            elements = source.examples(seed=order).enumerate().take(steps * batch_size).skip(first * batch_size)
+        else:
+            elements = labels.mixed_examples(source, table, places, order, steps, first).enumerate(first * batch_size)
         if local_shards < shard_count:
             elements = elements.filter(mine)
         return elements.map(as_written(lambda position, raw: (number, position, raw)))
@@ -74,6 +83,9 @@ def training_stream(
     @as_written
     def finish(number: tf.Tensor, position: tf.Tensor, batch: Any) -> Any:
         decoded = source.decode(batch) if source.batched else batch
+        if source.labelled_share is not None:
+            seen = tf.gather(with_label, position % batch_size)
+            decoded = {**decoded, "label": tf.where(seen, decoded["label"], np.int64(labels.UNLABELLED))}
         return transform(decoded, example_seeds(seed, number[0], position))
 
     @as_written

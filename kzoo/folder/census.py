@@ -67,7 +67,8 @@ class Census:
         return alike[0]
 
     def hold_out(self, share: float) -> "Census":
-        """With a share of each class as split test, where the folder has no splits of its own.
+        """With a share of each class as split test, where the folder has no splits of its own. What has no label, where
+        others have one, stays in train: it could test nothing.
 
         Of each class those with the lowest hashes of their names, as many as the rounded share, and never all. So the
         same files give the same splits anywhere, and a file that is added moves at most one other. Where that is none
@@ -77,7 +78,8 @@ class Census:
             return self
         groups: dict[str | None, list[str]] = {}
         for file in self.splits[TRAIN]:
-            groups.setdefault(file.label if self.classes else None, []).append(file.name)
+            if not self.classes or file.label is not None:
+                groups.setdefault(file.label if self.classes else None, []).append(file.name)
         held: set[str] = set()
         for names in groups.values():
             held.update(sorted(names, key=hash_share)[: min(int(len(names) * share + 0.5), len(names) - 1)])
@@ -172,7 +174,8 @@ def survey(title: str, path: str, suffixes: Iterable[str], what: str, layout: st
     for file in files:
         first, *rest = file.name.split("/")
         if layout != "splits":
-            members.setdefault(TRAIN, []).append(replace(file, label=first if rest and layout == "classes" else None))
+            of_class = layout == "classes" and rest and split_kind(first) != UNLABELED
+            members.setdefault(TRAIN, []).append(replace(file, label=first if of_class else None))
         elif rest:
             labelled = len(rest) > 1 and split_kind(first) != UNLABELED
             members.setdefault(first, []).append(replace(file, label=rest[0] if labelled else None))

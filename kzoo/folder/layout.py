@@ -29,13 +29,19 @@ def split_kind(name: str) -> str | None:
 def find_layout(title: str, what: str, names: Iterable[str]) -> str:
     """ "splits", "classes" or "flat", from the relative paths of the files.
 
-    title: the name in a recipe, "folder:pets". Raises DataError, with both readings, where there are two.
+    title: the name in a recipe, "folder:pets". A folder "unlabeled" beside others is no class and no split.
+    Raises DataError, with both readings, where there are two.
     """
     folders = {tuple(name.split("/")[:-1]) for name in names}
     tops = {parts[0] for parts in folders if parts}
     below = {top: {parts[1] for parts in folders if len(parts) > 1 and parts[0] == top} for top in tops}
     inner = set().union(*below.values())
     splits = {top for top in tops if split_kind(top)}
+    if splits != tops and all(split_kind(top) == UNLABELED for top in splits):
+        splits = set()  # the unlabelled lie beside the classes, which then are these
+        tops = {top for top in tops if not split_kind(top)}
+        below = {top: below[top] for top in tops}
+        inner = set().union(*below.values())
     nested = next((top for top in sorted(tops) if _are_splits(below[top])), None)
     told = f"{title}: its sub-folders {some(sorted(tops))} can be read in two ways: "
     if splits and splits != tops:

@@ -11,7 +11,7 @@ from kzoo.options import place
 from kzoo.plugins import registry
 from kzoo.recipe.document import Document, value_at
 from kzoo.recipe.schema import Train, section_of
-from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, Spec, too_few
+from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, Spec, lacks_labels, too_few
 
 FIND: Mapping[str, Callable[[str], Spec]] = {
     "method": registry.find_method,
@@ -55,6 +55,14 @@ def check_plugins(document: Document) -> dict[str, dict[str, Any]]:
             wanted = " or ".join(map(str, allowed))
             message = f"'{data.name}' has {data.image_shape[2]} channel(s); method '{method.name}' needs {wanted}"
             document.problem(("data", "name"), message)
+    if (
+        method
+        and data
+        and data.splits
+        and not data.classes
+        and (method.labels or value_at(document.data, "data.labels"))
+    ):
+        document.problem(("data", "name"), lacks_labels(data.name, method))
     if backbone:
         _check_size(document, backbone, data, options)
     if method:

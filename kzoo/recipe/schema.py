@@ -5,7 +5,7 @@ import json
 from io import StringIO
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from ruamel.yaml import YAML
 
 from kzoo.options import refuse_huge
@@ -41,6 +41,39 @@ class Data(Named):
 
     name: str = Field(description="dataset: see `kzoo list datasets`; or 'tfds:<builder>' or 'folder:<path>'")
     split: str = Field("train", description="split to read")
+
+
+class Labels(Section):
+    """Which labels of the training examples the method may see; the probes see all of them."""
+
+    per_class: int | None = Field(
+        None, ge=1, description="labels to show of each class, the others are hidden; none: as fraction says"
+    )
+    fraction: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="share of each class to show the labels of, at least one; none: all, or per_class",
+    )
+    share: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="share of each batch that is labelled, by examples drawn again and again as needed; the rest is "
+        "drawn from all examples and has no labels; none: batches are drawn from all, as they come",
+    )
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> "Labels":
+        if self.per_class is not None and self.fraction is not None:
+            raise ValueError("per_class and fraction exclude each other; keep one")
+        return self
+
+
+class TrainingData(Data):
+    """The examples to train on, and which of their labels the method sees."""
+
+    labels: Labels | None = Field(None, description="hide labels from the method; none: it sees those that there are")
 
 
 class Optimizer(Section):
@@ -167,7 +200,7 @@ class Recipe(Section):
         description="name of the run's folder: letters, digits, '.', '_' and '-'",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="of all randomness")
-    data: Data = Field(description="what to train on")
+    data: TrainingData = Field(description="what to train on")
     backbone: Named = Field(description="what is trained and goes downstream")
     method: Named = Field(description="how it is trained")
     optimizer: Optimizer = Field(default_factory=Optimizer, description="the update rule and its learning rate")

@@ -3,7 +3,7 @@ step. Without TensorFlow.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from kzoo.folder.census import census_lines, image_census
 from kzoo.options import FolderOptions
 from kzoo.plugins import registry
 from kzoo.plugins.describe import plain_table
-from kzoo.recipe.schema import Data, Recipe
+from kzoo.recipe.schema import Data, Labels, Recipe
+from kzoo.specs import lacks_labels
 
 
 def steps_per_epoch(recipe: Recipe, examples: int) -> int:
@@ -84,6 +85,7 @@ def _seen(recipe: Recipe, data: Data) -> tuple[int | None, list[str]]:
         options = FolderOptions.model_validate(data.options)
         census = image_census(path, options)
         split = census.find(data.split)
+        refuse_unlabelled(recipe, data, census.classes)
 
         from kzoo.folder.glance import glance  # brings NumPy and Pillow, which recipes of other data need not
 
@@ -95,6 +97,13 @@ def _seen(recipe: Recipe, data: Data) -> tuple[int | None, list[str]]:
     if size is None:
         return None, [f"{data.name} was not opened: whether it is there, and fills a batch, is told when it is trained"]
     return min(size, data.options.get("limit") or size), []
+
+
+def refuse_unlabelled(recipe: Recipe, data: Data, classes: Sequence[str]) -> None:
+    """Raise DataError where the training data have no classes and the recipe needs labels."""
+    method = registry.find_method(recipe.method.name)
+    if data is recipe.data and not classes and (method.labels or recipe.data.labels):
+        raise DataError(lacks_labels(data.name, method))
 
 
 def table(recipe: Recipe, examples: int, found: Mapping[str, str], more: Mapping[str, str]) -> Table:
@@ -116,6 +125,9 @@ def rows(recipe: Recipe, examples: int | None = None) -> Iterator[tuple[str, str
     optimizer, training, evaluation = recipe.optimizer, recipe.train, recipe.evaluate
     number = f", {examples:,} examples" if examples else ""
     yield "dataset", f"{recipe.data.name}, split {recipe.data.split}{number}", recipe.data.options
+    labels, method = recipe.data.labels, registry.find_method(recipe.method.name)
+    if labels or method.labels:
+        yield "labels", ", ".join(_labels(labels or Labels(), recipe)) or "all that there are", {}
     yield "backbone", recipe.backbone.name, recipe.backbone.options
     yield "method", recipe.method.name, recipe.method.options
     momentum = f", momentum {optimizer.momentum:g}" if optimizer.name in ("sgd", "lars") else ""
@@ -148,6 +160,14 @@ def rows(recipe: Recipe, examples: int | None = None) -> Iterator[tuple[str, str
     tested = f"{evaluation.data.name}, split {evaluation.data.split}" if evaluation.data else "the dataset's split test"
     yield "evaluation", f"{', '.join(filter(None, probes))}, on {tested}" if any(probes) else "none", {}
     yield "export", ", ".join(recipe.export.formats) or "none", {}
+
+
+def _labels(labels: Labels, recipe: Recipe) -> Iterator[str]:
+    if labels.per_class or labels.fraction:
+        what = f"{labels.per_class:,}" if labels.per_class else f"{labels.fraction:.3g}"
+        yield f"{what} of each class are shown to the method, chosen by seed {recipe.seed}"
+    if labels.share:
+        yield f"{labels.share:.3g} of each batch are labelled"
 
 
 def _steps(recipe: Recipe, examples: int | None) -> str:

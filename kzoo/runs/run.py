@@ -2,6 +2,7 @@
 
 recipe.yaml   every default written out      kzoo.json    versions, plugins, device, seed, status, the weights' origin
 checkpoints/  logs/  figures/                census.json  what lies in the folder of the data
+labels.json   the examples whose labels the method saw, where the recipe hides others
 backbone.weights.h5  evaluation.json         each made from a state of the training, which is written down with it
 """
 
@@ -71,6 +72,10 @@ class Run:
     @property
     def census(self) -> Path:
         return self.folder / "census.json"
+
+    @property
+    def labels(self) -> Path:
+        return self.folder / "labels.json"
 
     @property
     def evaluation(self) -> Path:

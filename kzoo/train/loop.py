@@ -19,6 +19,7 @@ from kzoo.plugins.load import load_plugins
 from kzoo.recipe.schema import Recipe, recipe_hash
 from kzoo.runs import plan
 from kzoo.runs.checkpoint import Checkpoint
+from kzoo.runs.labels import keep_labels, seen_by_method
 from kzoo.runs.provenance import Origin
 from kzoo.runs.report import Sources, evaluate_run, export_run, exported, made_from, picture_training, pretext_figures
 from kzoo.runs.resume import forget_after, refuse_changes, resume_run
@@ -67,7 +68,8 @@ def train(
     chief = workers.is_chief(strategy)
     if not chief:
         console = Console(quiet=True)
-    source, test = sources = open_sources(recipe)
+    whole, test = sources = open_sources(recipe)
+    source = seen_by_method(run, recipe, whole)
     for line in census_lines(source.census) if source.census else ():
         console.print(line, markup=False, soft_wrap=True)
     total = plan.steps_per_epoch(recipe, source.size) * recipe.train.epochs
@@ -86,6 +88,7 @@ def train(
             )
         if chief:
             run.start(recipe, source.census)
+            keep_labels(run, recipe, source)
             run.note(test=tested_on(recipe, test))
         if start < total:
             device = devices.describe(strategy)
@@ -97,7 +100,7 @@ def train(
             if chief:
                 run.note(seconds=round(time.monotonic() - began, 1))
         if chief:
-            _finish(run, recipe, method, sources, Origin(total, recipe_hash(recipe), source.digest), console)
+            _finish(run, recipe, method, source, sources, Origin(total, recipe_hash(recipe), source.digest), console)
     return run
 
 
@@ -109,9 +112,14 @@ def _note_beginning(run: Run, recipe: Recipe, source: Source, device: str, found
         run.note(resumed=[*earlier, {"step": found.step, "plugins": found.made_with["plugins"]}])
 
 
-def _finish(run: Run, recipe: Recipe, method: Method, sources: Sources, origin: Origin, console: Console) -> None:
-    """Whatever of weights, evaluation and exports the trained run does not have yet, or has of another state."""
-    source, test = sources
+def _finish(
+    run: Run, recipe: Recipe, method: Method, seen: Source, sources: Sources, origin: Origin, console: Console
+) -> None:
+    """Whatever of weights, evaluation and exports the trained run does not have yet, or has of another state.
+
+    seen: the training data as the method saw it; sources: with all labels, to train and to test on, for the probes.
+    """
+    _, test = sources
     if not origin.holds(run.weights, run.record.get("weights")):
         run.save_encoder(method.encoder, origin)
     evaluated = read_json(run.evaluation).get("made_from") == made_from(run)
@@ -125,8 +133,8 @@ def _finish(run: Run, recipe: Recipe, method: Method, sources: Sources, origin: 
         return
     run.note(status="trained")
     if not evaluated:
-        picture_training(run, method, source, test, console)
-        run.note(pretext=pretext_figures(run, method, source, test, console))
+        picture_training(run, method, seen, test, console)
+        run.note(pretext=pretext_figures(run, method, seen, test, console))
         evaluate_run(run.folder, console, sources)
     export_run(run.folder, formats, None, console, sources)
     run.note(status="finished")
@@ -182,6 +190,7 @@ def _plan(recipe: Recipe, run: Run, method: Method, source: Source, device: str)
         "dataset": element,
         "backbone": f"{backbone:,} parameters, embedding of {method.width}",
         "method": f"{all_of_it - backbone:,} more parameters and state",
+        "labels": f"{len(source.labelled):,} of {source.size:,} examples" if source.labelled is not None else "",
         "batch": f"{replicas} x {recipe.train.batch_size // replicas}" if replicas > 1 else "",
         "strategy": device,
     }
