@@ -16,7 +16,7 @@ from typing import Any
 import kzoo
 from kzoo import hookspecs
 from kzoo.plugins import describe, registry
-from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, Spec
+from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, ModalitySpec, Spec
 
 # What a plugin may import. Of a module without __all__, every name it defines that has no leading underscore.
 PUBLIC = (
@@ -24,6 +24,7 @@ PUBLIC = (
     "kzoo.method",
     "kzoo.options",
     "kzoo.specs",
+    "kzoo.modality",
     "kzoo.random",
     "kzoo.augment",
     "kzoo.color",
@@ -124,7 +125,7 @@ def hooks_page() -> str:
     for name, function in vars(hookspecs).items():
         if name.startswith("kzoo_"):
             parts += [f"## {name}", f"```text\n{_signature(name, function)}\n```", inspect.getdoc(function) or ""]
-    for record in (MethodSpec, BackboneSpec, DatasetSpec):
+    for record in (MethodSpec, BackboneSpec, DatasetSpec, ModalitySpec):
         told = _field_descriptions(MethodSpec) | _field_descriptions(record)
         rows = [
             (f"`{field.name}`", f"`{_annotation(field.type)}`", _default(field), told[field.name])

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kzoo.method import Method
     from kzoo.options import ImageOptions, Options
     from kzoo.plugins.registry import build_backbone, build_method, open_dataset
-    from kzoo.specs import BackboneSpec, DataFacts, DatasetSpec, MethodSpec
+    from kzoo.specs import BackboneSpec, DataFacts, DatasetSpec, MethodSpec, ModalitySpec
 
 __version__ = "0.1.0"
 
@@ -43,6 +43,7 @@ __all__ = [
     "KzooError",
     "Method",
     "MethodSpec",
+    "ModalitySpec",
     "Options",
     "OptionsError",
     "PluginError",
@@ -65,6 +66,7 @@ _MODULES = {
     "BackboneSpec": "specs",
     "DatasetSpec": "specs",
     "DataFacts": "specs",
+    "ModalitySpec": "specs",
     "hookimpl": "hookspecs",
     "build_method": "plugins.registry",
     "build_backbone": "plugins.registry",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pluggy
 
-from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec
+from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, ModalitySpec
 
 GROUP = "kzoo"  # the entry-point group, and pluggy's project name
 
@@ -29,6 +29,12 @@ def kzoo_backbones() -> Iterator[BackboneSpec]:
 @hookspec
 def kzoo_datasets() -> Iterator[DatasetSpec]:
     """Yield a record for each dataset the plugin brings."""
+    return iter(())
+
+
+@hookspec
+def kzoo_modalities() -> Iterator[ModalitySpec]:
+    """Yield a record for each kind of data the plugin brings, beside kzoo's own, images and text."""
     return iter(())
 
 

@@ -18,10 +18,10 @@ from kzoo.base.steps import Batch, Group, Logs, Step, StepLogs
 from kzoo.data.source import Source
 from kzoo.errors import OptionsError
 from kzoo.options import Options, place
+from kzoo.plugins import registry
 from kzoo.schedules import value_at
 from kzoo.specs import DataFacts
 from kzoo.system import surroundings
-from kzoo.text import SPECIAL
 
 __all__ = ["Batch", "Group", "Logs", "Method"]
 
@@ -171,15 +171,13 @@ class Method(Bridge):
     @property
     def input_size(self) -> int:
         """Side in pixels of the backbone's images; where it takes any size, that of the options, or 32."""
-        return self.backbone.input_shape[1] or getattr(self.options, "size", None) or 32
+        return self.backbone.input_shape[-2] or getattr(self.options, "size", None) or 32
 
     def blank_examples(self) -> dict[str, np.ndarray]:
         """Two raw examples of zeros, which build the method: {"image": ...}, or {"tokens": ...} where that is read."""
-        if len(self.backbone.input_shape) == 2:
-            tokens = np.zeros((2, self.backbone.input_shape[1]), "int32")
-            return {"tokens": tokens, "vocabulary_size": np.full(2, len(SPECIAL) + 1, "int32")}
-        size, channels = self.input_size, self.backbone.input_shape[-1]
-        return {"image": np.zeros((2, size, size, channels), "uint8")}
+        known = self.data.modality
+        modality = registry.modality(known) if known else registry.modality_taking(self.backbone.inputs[0].name)
+        return modality.blank(self.data, self.backbone.input_shape[1:], self.input_size)
 
     def embed(self, images: tf.Tensor, training: bool) -> tf.Tensor:
         """The backbone's embedding `[B, D]` of float images in [0, 1]."""

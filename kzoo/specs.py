@@ -20,7 +20,8 @@ class MethodSpec:
     target: `"module:Class"`, a subclass of `kzoo.Method`.
     options: the Options class, light to import.
     family: how `kzoo list` groups it, e.g. "contrastive".
-    modality: "image", "text", "video" or "stereo"; datasets and backbones of another are refused.
+    modality: of its data, `kzoo list modalities`; datasets of another are refused.
+    encodes: modality of its backbone where that is another: "image" for an image encoder that learns from video.
     requires: outputs the backbone must offer, e.g. ("embedding",) or ("map",), and abilities it must have, e.g.
         ("token_subset",).
     offers: outputs that its encoder has beside the backbone's, for a recipe's `evaluate.features`.
@@ -55,6 +56,12 @@ class MethodSpec:
     xla: bool = True
     least_examples: int = 1
     labels: bool = False
+    encodes: str = ""
+
+    @property
+    def backbone_modality(self) -> str:
+        """The modality of the backbones that it trains."""
+        return self.encodes or self.modality
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,18 +123,34 @@ class DatasetSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModalitySpec:
+    """A kind of data: images, text, video.
+
+    target: `"module:name"`, a `kzoo.modality.Modality`. key: what of a batch goes into the backbone, and the name of
+    the backbone's input layer, "image". summary: one line.
+    """
+
+    name: str
+    target: str
+    key: str
+    summary: str
+    options: type[Options] = Options
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataFacts:
     """What a method is told of the data that it will learn from, when it is built.
 
     examples: number of training examples, whose "id" is below it; none where it is not known. classes: the names that
     labels index. vocabulary: of text, what each token number stands for. element: shape and type of each tensor of one
-    example, by name: {"image": ((32, 32, 3), "uint8")}.
+    example, by name: {"image": ((32, 32, 3), "uint8")}. modality: of the data, "" where it is not known.
     """
 
     examples: int | None = None
     classes: tuple[str, ...] = ()
     vocabulary: tuple[str, ...] = ()
     element: Mapping[str, tuple[tuple[int, ...], str]] = field(default_factory=dict)
+    modality: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -137,6 +160,7 @@ class DataFacts:
             "classes": list(self.classes),
             "vocabulary": list(self.vocabulary),
             "element": element,
+            "modality": self.modality,
         }
 
     @classmethod
@@ -147,6 +171,7 @@ class DataFacts:
             classes=tuple(plain["classes"]),
             vocabulary=tuple(plain["vocabulary"]),
             element={name: (tuple(shape), kind) for name, (shape, kind) in plain["element"].items()},
+            modality=plain["modality"],
         )
 
 
@@ -163,4 +188,4 @@ def lacks_labels(data: str, method: MethodSpec) -> str:
     )
 
 
-Spec = MethodSpec | BackboneSpec | DatasetSpec
+Spec = MethodSpec | BackboneSpec | DatasetSpec | ModalitySpec

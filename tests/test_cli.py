@@ -115,6 +115,7 @@ def test_list_as_json(run):
         "check_backbone": None,
         "check_learning_rate": 0.05,
         "offers": [],
+        "encodes": "",
         "least_examples": 1,
         "xla": False,
         "plugin": "stub",

@@ -19,7 +19,7 @@ import tensorflow as tf
 import typer
 
 import kzoo
-from kzoo import BackboneSpec, DatasetSpec, MethodSpec, hookspecs
+from kzoo import BackboneSpec, DatasetSpec, MethodSpec, ModalitySpec, hookspecs
 from kzoo.cli import app as cli
 from kzoo.plugins import describe, registry
 from kzoo.plugins.load import load_plugins
@@ -76,10 +76,10 @@ def test_the_pages_list_every_installed_method_backbone_and_dataset_with_all_opt
 def test_the_page_of_hooks_has_every_hook_and_every_field(generate):
     page = generate.hooks_page()
     hooks = [name for name in vars(hookspecs) if name.startswith("kzoo_")]
-    assert len(hooks) == 4
+    assert len(hooks) == 5
     for name in hooks:
         assert f"## {name}\n" in page
-    for record in (MethodSpec, BackboneSpec, DatasetSpec):
+    for record in (MethodSpec, BackboneSpec, DatasetSpec, ModalitySpec):
         section = page.split(f"## kzoo.{record.__name__}\n")[1].split("\n## ")[0]
         told = dict(re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", section, re.MULTILINE))
         assert list(told) == [field.name for field in fields(record)]

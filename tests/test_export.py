@@ -17,6 +17,7 @@ from kzoo.errors import ExportError
 from kzoo.export import parity
 from kzoo.export import saved_model as export
 from kzoo.export.check_ops import SavedModel
+from kzoo.export.pixels import serve_images
 from kzoo.export.preprocess import MAX_SIDE
 from kzoo.folder.images import read_image
 from kzoo.system.files import new_folder
@@ -393,11 +394,12 @@ def test_two_exporters_at_once_get_two_versions(backbone, tmp_path, monkeypatch)
 
 def test_self_check_passes_and_notices_a_moved_weight(exported):
     other = make_backbone()
-    export.self_check(exported, other, images(3))
+    served = serve_images(other, None, 16, {})
+    export.self_check(exported, other, served)
     kernel = other.layers[1].kernel
     kernel.assign(kernel + 1e-3)
     with pytest.raises(ExportError, match="differs from the backbone"):
-        export.self_check(exported, other, images(3))
+        export.self_check(exported, other, served)
 
 
 def test_weights_that_are_not_numbers_are_not_exported(tmp_path):

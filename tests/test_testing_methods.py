@@ -9,7 +9,7 @@ import pytest
 from faulty_methods import spec
 from heavy_options import HeavyOptions
 
-from kzoo.errors import ConformanceError
+from kzoo.errors import ConformanceError, PluginError
 from kzoo.testing import MethodSubject, method_checks, spec_checks
 
 
@@ -151,9 +151,7 @@ def test_exports(subject):
 
 
 def test_a_modality_without_examples_is_named(subject):
-    with pytest.raises(
-        ConformanceError, match=r"modality 'smell' has no examples to check with; known are: image, text"
-    ):
+    with pytest.raises(PluginError, match=r"unknown modality 'smell'; `kzoo list modalities` names those installed"):
         method_checks.check_pretext(subject("Good", modality="smell"))
 
 

@@ -52,6 +52,7 @@ class Listed(StrEnum):
     METHODS = "methods"
     BACKBONES = "backbones"
     DATASETS = "datasets"
+    MODALITIES = "modalities"
     PLUGINS = "plugins"
 
 
@@ -170,7 +171,7 @@ def list_(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """List the methods, backbones, datasets or plugins."""
+    """List the methods, backbones, datasets, modalities or plugins."""
     from kzoo.plugins import describe
 
     kinds = [what] if what else [Listed.METHODS, Listed.BACKBONES, Listed.DATASETS]

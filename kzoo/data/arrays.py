@@ -57,7 +57,9 @@ def text_source(
         if len(column) != len(tokens):
             raise DataError(f"{name}: '{key}' has {len(column)} rows for {len(tokens)} examples")
     columns = {"tokens": tokens, **(more or {})}
-    return _row_source(name, columns, labels, classes, vocabulary=tuple(vocabulary), length=tokens.shape[1])
+    return _row_source(
+        name, columns, labels, classes, vocabulary=tuple(vocabulary), length=tokens.shape[1], modality="text"
+    )
 
 
 def _row_source(

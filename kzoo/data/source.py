@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from kzoo.plugins import registry
 from kzoo.specs import DataFacts
 
 Batch = dict[str, tf.Tensor]
@@ -29,7 +30,7 @@ class Source:
 
     name: as the recipe says it. size: number of examples.
     classes: the names that labels index; () where nothing is labelled.
-    image_shape: (H, W, C) of every decoded image; C is 1 or 3. () for text.
+    image_shape: (H, W, C) of every decoded image, or frame; C is 1 or 3. () for text.
     examples: `examples(seed=None)`, a dataset of `size` raw elements, cheap to hold and to skip: in the order of
         their ids, or in one that is a pure function of `seed`, an integer or an int64 scalar tensor.
     decode: a raw element to {"id": int64 scalar, 0 to size - 1, the same in every run; "image": uint8 [H, W, C];
@@ -37,7 +38,8 @@ class Source:
         place of the image, and may have more.
     batched: whether `decode` also takes a batch of raw elements, and then returns a batch; it runs without AutoGraph.
     vocabulary: of text, what each token number stands for; it begins with `kzoo.text.SPECIAL`.
-    length: of text, T, the tokens of every example, padded.
+    length: T, of text the tokens of every example, padded; of video its frames.
+    modality: its kind of data, `kzoo list modalities`.
     digest: changes with the examples, their order or their labels, wherever they lie; "" where it is not known.
     census: what lies in the folder that the split comes from, as plain JSON (see `kzoo.folder.source`); None elsewhere.
     labelled: ids of the examples whose labels `decode` gives, where some are hidden; labelled_share: of each batch of
@@ -57,19 +59,18 @@ class Source:
     census: Mapping[str, Any] | None = None
     labelled: np.ndarray | None = field(default=None, compare=False)
     labelled_share: float | None = None
+    modality: str = "image"
 
     @property
     def facts(self) -> DataFacts:
         """What a method is told of it."""
-        element: dict[str, tuple[tuple[int, ...], str]] = {"image": (tuple(self.image_shape), "uint8")}
-        if self.vocabulary:
-            element = {"tokens": ((self.length,), "int32")}
-        return DataFacts(examples=self.size, classes=self.classes, vocabulary=self.vocabulary, element=element)
-
-    @property
-    def modality(self) -> str:
-        """ "image" or "text"."""
-        return "text" if self.vocabulary else "image"
+        return DataFacts(
+            examples=self.size,
+            classes=self.classes,
+            vocabulary=self.vocabulary,
+            element=registry.modality(self.modality).element(self),
+            modality=self.modality,
+        )
 
 
 def record_examples(files: list[tuple[str, int, int]], total_bytes: int) -> Examples:

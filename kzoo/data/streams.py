@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo.data import labels
-from kzoo.data.resize import resize_and_crop, to_float
 from kzoo.data.source import Batch, Source, as_written
 from kzoo.errors import DataError, StrategyError
+from kzoo.plugins import registry
 from kzoo.random import example_seeds, fold_in
 
 # Batches transformed at once. Each holds all its views, and the operations inside run in parallel too: not AUTOTUNE,
@@ -100,23 +100,22 @@ def training_stream(
 
 
 def evaluation_batches(
-    source: Source, batch_size: int, size: int | None = None, ids: np.ndarray | None = None
+    source: Source, batch_size: int, size: int | None = None, ids: np.ndarray | None = None, key: str = ""
 ) -> tf.data.Dataset:
     """Every example once, in the fixed order; the last batch may be smaller, and none is empty.
 
     Elements: {"id": int64 [b], "image": float32 [b, H, W, C] in [0, 1], "label": int64 [b]}, and what else the source
-    decodes; text as it is.
+    decodes; text as it is; of another modality, what `Modality.ready` makes of it.
     size: if given, H = W = size; images of another size get their shorter side resized, then a central crop.
     ids: if given, only these examples, still in the fixed order; the others are not decoded.
+    key: what the backbone takes, where that is not the modality's own: "image", of video.
     """
+    modality = registry.modality(source.modality)
 
     @as_written
     def finish(batch: Any) -> Batch:
         decoded = source.decode(batch) if source.batched else batch
-        if source.modality == "text":
-            return decoded
-        image = to_float(decoded["image"])
-        return {**decoded, "image": image if size is None else resize_and_crop(image, size)}
+        return modality.ready(decoded, size, key or modality.key)
 
     elements = source.examples()
     if ids is not None:

@@ -71,7 +71,7 @@ def embed_all(
         if name not in backbone.output:
             raise EvaluationError(f"evaluate: the backbone has no output {name!r}; it has {', '.join(backbone.output)}")
 
-    kind = tf.as_dtype(backbone.input.dtype)
+    kind, key = tf.as_dtype(backbone.input.dtype), backbone.inputs[0].name
 
     # one trace, for the last batch too
     @tf.function(input_signature=[tf.TensorSpec(backbone.input_shape, kind)], autograph=False)
@@ -83,7 +83,7 @@ def embed_all(
     features: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
     labels, ids = [], []
     for batch in track(batches, "embedding", console=console, transient=True, disable=console is None):
-        inputs = tf.convert_to_tensor(batch["image"] if "image" in batch else batch["tokens"])
+        inputs = tf.convert_to_tensor(batch[key if key in batch else "image"])
         if kind.is_floating and not inputs.dtype.is_floating:
             raise EvaluationError(
                 f"evaluate: images must be float in [0, 1]; scale them. Received: {inputs.dtype.name}"

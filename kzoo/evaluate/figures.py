@@ -298,6 +298,17 @@ def neighbours(
     return figure
 
 
+def pictures_of(ready: Mapping[str, Any], count: int) -> dict[str, np.ndarray]:
+    """Every picture in what a pretext made of `count` examples; "view 0", "view 1" where it made several of each."""
+    shown: dict[str, np.ndarray] = {}
+    for name, value in ready.items():
+        if value.dtype.is_floating and value.shape.rank == 4:
+            several = value.shape[0] // count
+            for i in range(several):
+                shown[name if several == 1 else f"{name} {i}"] = value.numpy()[i::several]
+    return shown
+
+
 def _heading(figure: Figure, title: str, note: str = "") -> None:
     height = figure.get_size_inches()[1]
     figure.text(0.5, 1 - 0.08 / height, title, ha="center", va="top", fontsize=11, fontweight="bold")

@@ -25,13 +25,14 @@ _COLUMNS = {
     "methods": ("name", "family", "needs", "summary"),
     "backbones": ("name", "offers", "summary"),
     "datasets": ("name", "splits", "images", "classes", "summary"),
+    "modalities": ("name", "key", "summary"),
     "plugins": ("name", "distribution", "version", "status"),
 }
 _COLOURS = {"ok": "green", "broken": "red", "disabled": "yellow"}
 
 
 def listed(kinds: str, pattern: str = "*") -> list[dict[str, Any]]:
-    """The "methods", "backbones", "datasets" or "plugins" whose names match, as plain data."""
+    """The "methods", "backbones", "datasets", "modalities" or "plugins" whose names match, as plain data."""
     if kinds == "plugins":
         records = load_plugins().records
         return [asdict(record) | {"status": record.status} for record in records if fnmatchcase(record.name, pattern)]
@@ -39,6 +40,7 @@ def listed(kinds: str, pattern: str = "*") -> list[dict[str, Any]]:
         "methods": registry.methods,
         "backbones": registry.backbones,
         "datasets": registry.datasets,
+        "modalities": registry.modalities,
     }
     return [facts(spec) for spec in find[kinds](pattern)]
 
@@ -82,8 +84,8 @@ def left_out(kinds: list[str]) -> Iterator[str]:
     if broken and kinds != ["plugins"]:
         names = ", ".join(record.name for record in broken)
         yield f"broken: {names}; `kzoo list plugins` says what is wrong and what to do"
-    for kind in ("method", "backbone", "dataset"):
-        for name, plugins in registry.conflicts(kind).items() if {f"{kind}s", "plugins"} & set(kinds) else ():
+    for kind, plural in registry.PLURALS.items():
+        for name, plugins in registry.conflicts(kind).items() if {plural, "plugins"} & set(kinds) else ():
             yield f"left out: {registry.ambiguous(kind, name, plugins)}"
 
 
@@ -112,7 +114,8 @@ def print_spec(console: Console, spec: Spec) -> None:
     rows = {
         "paper": known.get("paper"),
         "family": known.get("family"),
-        "modality": known["modality"],
+        "modality": known.get("modality"),
+        "trains backbones of": known.get("encodes"),
         "needs": ", ".join(known.get("requires", ())),
         "offers": ", ".join(known.get("offers", ())),
         "abilities": ", ".join(known.get("abilities", ())),
@@ -144,11 +147,12 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
         "name": escape(row["name"]),
         "family": escape(row.get("family", "")),
         "summary": escape(row["summary"]),
+        "key": row.get("key", ""),
         "needs": ", ".join(row.get("requires", ())),
         # the earlier feature maps, "map_1" and on, are left to `kzoo show`
         "offers": ", ".join(output for output in row.get("offers", ()) if not output.startswith("map_")),
         "splits": ", ".join(row.get("splits", ())) or "its own",
-        "images": _size(shape) if shape else "any size" if row["modality"] == "image" else row["modality"],
+        "images": _size(shape) if shape else "any size" if row.get("modality") == "image" else row.get("modality", ""),
         "classes": str(row.get("classes") or ""),
     }
 

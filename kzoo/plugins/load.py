@@ -27,21 +27,23 @@ import kzoo
 from kzoo import hookspecs
 from kzoo.options import Options
 from kzoo.plugins import locate
-from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, Spec
+from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, ModalitySpec, Spec
 
-Kind = Literal["method", "backbone", "dataset"]
-SpecType = TypeVar("SpecType", MethodSpec, BackboneSpec, DatasetSpec)
+Kind = Literal["method", "backbone", "dataset", "modality"]
+SpecType = TypeVar("SpecType", MethodSpec, BackboneSpec, DatasetSpec, ModalitySpec)
 
 _HOOKS: dict[Kind, tuple[str, type[Spec]]] = {
     "method": ("kzoo_methods", MethodSpec),
     "backbone": ("kzoo_backbones", BackboneSpec),
     "dataset": ("kzoo_datasets", DatasetSpec),
+    "modality": ("kzoo_modalities", ModalitySpec),
 }
 
 
 _NAME = r"[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)?"  # a bridge to another library puts its name before a slash
 _PREFIX = r"(?!(tfds|folder):)[a-z][a-z0-9_]*:<[a-z_]+>"  # of datasets; kzoo has two of its own
 _NAMES = {"method": re.compile(_NAME), "backbone": re.compile(_NAME), "dataset": re.compile(f"{_NAME}|{_PREFIX}")}
+_NAMES["modality"] = _NAMES["method"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from kzoo.errors import OptionsError, PluginError
 from kzoo.options import FolderOptions, ImageOptions, Options, TFDSOptions, place
 from kzoo.plugins.load import Kind, PluginRecord, Provided, describe, load_plugins
-from kzoo.specs import BackboneSpec, DataFacts, DatasetSpec, MethodSpec, Spec
+from kzoo.specs import BackboneSpec, DataFacts, DatasetSpec, MethodSpec, ModalitySpec, Spec
 from kzoo.system import surroundings
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from kzoo.data.source import Source
     from kzoo.method import Method
+    from kzoo.modality import Modality
 
 _OBJECT = "should be a section, `key: value`"
 
@@ -48,6 +49,21 @@ _PREFIXES = {
 }
 
 
+# Plugins may bring more.
+_MODALITIES = (
+    ModalitySpec(name="image", key="image", target="kzoo.modalities.image:IMAGE", summary="Images, grey or colour"),
+    ModalitySpec(name="text", key="tokens", target="kzoo.modalities.text:TEXT", summary="Passages of tokens"),
+)
+
+
+PLURALS: dict[Kind, str] = {
+    "method": "methods",
+    "backbone": "backbones",
+    "dataset": "datasets",
+    "modality": "modalities",
+}
+
+
 class UnknownName(PluginError):
     """No working plugin has this name."""
 
@@ -66,6 +82,13 @@ def datasets(pattern: str = "*") -> list[DatasetSpec]:
     """The datasets whose names match a wildcard pattern, by name; last come those of a prefix, `folder:<path>`."""
     named = [spec for spec in _listed("dataset", pattern) if ":" not in spec.name]
     return named + [spec for spec in _prefixes().values() if fnmatchcase(spec.name, pattern)]
+
+
+def modalities(pattern: str = "*") -> list[ModalitySpec]:
+    """The kinds of data whose names match a wildcard pattern: kzoo's own, then those of plugins, by name."""
+    own = {spec.name for spec in _MODALITIES}
+    brought = [spec for spec in _listed("modality", pattern) if spec.name not in own]
+    return [spec for spec in _MODALITIES if fnmatchcase(spec.name, pattern)] + brought
 
 
 def dataset_prefixes() -> list[str]:
@@ -114,11 +137,27 @@ def find_dataset(name: str) -> DatasetSpec:
     return _find("dataset", name).spec
 
 
+def find_modality(name: str) -> ModalitySpec:
+    """The record of a kind of data. Raises PluginError where no plugin, or more than one, has it."""
+    own = [spec for spec in _MODALITIES if spec.name == name]
+    return own[0] if own else _find("modality", name).spec
+
+
+def modality(name: str) -> "Modality":
+    """A kind of data, with its code. Raises PluginError where no plugin brings it, or it cannot be imported."""
+    return resolve(find_modality(name))
+
+
+def modality_taking(key: str) -> "Modality":
+    """The kind of data that a backbone takes whose input layer has this name; images where none has it."""
+    return resolve(next((spec for spec in modalities() if spec.key == key), _MODALITIES[0]))
+
+
 def find_any(name: str) -> list[Spec]:
     """The records of this name, of any kind. Raises PluginError where there is none, or two plugins claim it."""
     found: list[Spec] = []
     unknown = []
-    for find in (find_method, find_backbone, find_dataset):
+    for find in (find_method, find_backbone, find_dataset, find_modality):
         try:
             found.append(find(name))
         except UnknownName as error:
@@ -131,8 +170,8 @@ def find_any(name: str) -> list[Spec]:
 
 def provider(spec: Spec) -> PluginRecord | None:
     """The plugin that yielded a record; None for kzoo's own."""
-    for kind in ("method", "backbone", "dataset"):
-        for provided in load_plugins().provided[kind]:
+    for some in load_plugins().provided.values():
+        for provided in some:
             if provided.spec is spec:
                 return provided.plugin
     return None
@@ -230,8 +269,8 @@ def build_backbone(name: str, /, input_shape: tuple[int | None, ...], **options:
 
 def too_small(spec: BackboneSpec, input_shape: tuple[int | None, ...]) -> str:
     """Why images of this shape, (height, width, channels), are too small for a backbone; "" where they are not."""
-    sides = [side for side in input_shape[:2] if side is not None]
-    if spec.modality != "image" or not sides or min(sides) >= spec.min_size:
+    sides = [side for side in input_shape[-3:-1] if side is not None]
+    if len(input_shape) < 3 or not sides or min(sides) >= spec.min_size:
         return ""
     size = " x ".join(map(str, sides))
     return f"images of {size} pixels are too small for '{spec.name}', which takes {spec.min_size} and up"
@@ -334,7 +373,7 @@ def _find(kind: Kind, name: str) -> Provided:
         raise UnknownName(f"unknown {kind} '{name}'; that is a {others[0]}")
     near = suggest(name, [provided.spec.name for provided in plugins.provided[kind]])
     raise UnknownName(
-        f"unknown {kind} '{name}'" + _missing() + (near or f"; `kzoo list {kind}s` names those installed")
+        f"unknown {kind} '{name}'" + _missing() + (near or f"; `kzoo list {PLURALS[kind]}` names those installed")
     )
 
 

@@ -44,8 +44,9 @@ def check_plugins(document: Document) -> dict[str, dict[str, Any]]:
     if method and backbone:
         _check_pair(document, method, backbone)
     for section, spec in (("backbone", backbone), ("data", data), ("evaluate.data", test)):
-        if method and spec and spec.modality != method.modality:
-            message = f"'{spec.name}' is for {spec.modality}, method '{method.name}' for {method.modality}"
+        wanted = method and (method.backbone_modality if section == "backbone" else method.modality)
+        if method and spec and spec.modality != wanted:
+            message = f"'{spec.name}' is for {spec.modality}, method '{method.name}' for {wanted}"
             document.problem((*section.split("."), "name"), message)
     if backbone:
         _check_features(document, backbone, method)
@@ -147,7 +148,7 @@ def _check_pair(document: Document, method: MethodSpec, backbone: BackboneSpec) 
     fitting = [
         other.name
         for other in registry.backbones()
-        if other.modality == method.modality and not _lacking(method, other)
+        if other.modality == method.backbone_modality and not _lacking(method, other)
     ]
     known = ", ".join(fitting[:6]) + ", ..." * (len(fitting) > 6)
     can = [*backbone.offers, *backbone.abilities, *(["images of any size"] if backbone.any_size else [])]

@@ -19,13 +19,14 @@ from kzoo.evaluate.features import Features, embed_all
 from kzoo.evaluate.tables import pretext_table, table
 from kzoo.evaluate.verdict import EvaluationSettings, compare, evaluate
 from kzoo.export.saved_model import METADATA, export_backbone
-from kzoo.method import Batch, Method
+from kzoo.method import Method
+from kzoo.modality import Shown
+from kzoo.plugins import registry
 from kzoo.runs.run import Run, build_method, input_shape, open_sources, plugin_versions
 from kzoo.system import disk
 from kzoo.system.console import marked
 from kzoo.system.failures import short
 from kzoo.system.files import read_json, write_json
-from kzoo.text import words, wrapped
 
 _BATCH = 256  # images embedded at once
 _PICTURES = 2000  # test images of which maps and neighbours are drawn
@@ -139,15 +140,10 @@ def pretext_figures(
 def picture_training(run: Run, method: Method, train: Source, test: Source | None, console: Console) -> None:
     """Draw what the pretext showed the model, what the model answers on held-out examples, and how the loss fell."""
     with _drawing(run.figures / "views.png", console) as path:
-        raw, ready, shown = pretext_examples(method, train, run.recipe.seed)
-        if train.modality == "text":
-            written = {key: _texts(value, train) for key, value in (raw | ready).items() if key.endswith("tokens")}
-            figures.answers(path, written, heading="What the pretext shows the model")
-        else:
-            figures.views(path, raw["image"], shown)
+        registry.modality(train.modality).show(path, pretext_examples(method, train, run.recipe.seed))
     with _drawing(run.figures / "answers.png", console) as path:
-        raw, batch, _ = pretext_examples(method, test or train, run.recipe.seed, method.visualised_examples)
-        if answered := method.visualise(raw, batch):
+        shown = pretext_examples(method, test or train, run.recipe.seed, method.visualised_examples)
+        if answered := method.visualise(shown.raw, shown.ready):
             figures.answers(path, answered)
     with _drawing(run.figures / "loss.png", console) as path, (run.logs / "metrics.csv").open(newline="") as file:
         rows = [{**row, "epoch": int(row["epoch"]) + 1} for row in csv.DictReader(file)]  # Keras counts from 0
@@ -163,21 +159,12 @@ def _drawing(path: Path, console: Console) -> Iterator[Path]:
         console.print(f"{path}: not drawn: {short(error)}", style="yellow", markup=False)
 
 
-def pretext_examples(
-    method: Method, source: Source, seed: int, count: int = 6
-) -> tuple[Batch, Batch, dict[str, np.ndarray]]:
-    """The first examples of training as they are, what the pretext makes of them, and every picture in that."""
+def pretext_examples(method: Method, source: Source, seed: int, count: int = 6) -> Shown:
+    """The first examples of training as they are, and what the pretext makes of them."""
     count = min(count, source.size)
     stream = training_stream(source, lambda batch, seeds: (batch, seeds), batch_size=count, seed=seed)
     raw, seeds = next(iter(stream))
-    ready = method.transform(raw, seeds)  # of a few examples: tracing it takes longer than doing it
-    shown: dict[str, np.ndarray] = {}
-    for name, value in ready.items():
-        if value.dtype.is_floating and value.shape.rank == 4:
-            several = value.shape[0] // count  # the pretext made so many pictures of each example
-            for i in range(several):
-                shown[name if several == 1 else f"{name} {i}"] = value.numpy()[i::several]
-    return raw, ready, shown
+    return Shown(raw, method.transform(raw, seeds), count, source)  # of a few: tracing takes longer than doing it
 
 
 def export_run(
@@ -252,23 +239,21 @@ def _picture_embedding(run: Run, features: dict[str, Features], source: Source, 
     names = source.classes
     with _drawing(run.figures / "embedding.png", console) as path:
         figures.embedding_map(path, {title: found.features for title, found in few.items()}, labels, names)
-    if source.modality == "image":
-        with _drawing(run.figures / "neighbours.png", console) as path:
-            pixels = _pixels(source, few["trained"].ids, size)
+    with _drawing(run.figures / "neighbours.png", console) as path:
+        pixels = _pixels(source, few["trained"].ids, size)
+        if pixels is not None:
             figures.neighbours(path, pixels, few["trained"].features, few["trained"].ids, labels, names)
 
 
-def _texts(tokens: tf.Tensor, source: Source) -> list[str]:
-    """Rows of tokens as text, in lines that fit a picture."""
-    return [wrapped(words(row, source.vocabulary)) for row in tokens.numpy()]
-
-
-def _pixels(source: Source, ids: np.ndarray, size: int) -> np.ndarray:
-    """The images of some ids, float `[n, size, size, C]`."""
+def _pixels(source: Source, ids: np.ndarray, size: int) -> np.ndarray | None:
+    """A picture for each of some ids, float `[n, size, size, C]`; none where the modality has no pictures."""
     places = np.argsort(ids)  # the batches come in the order of the ids
-    pixels = np.zeros((len(ids), size, size, source.image_shape[-1]), "float32")
+    pixels = np.zeros((len(ids), size, size, source.image_shape[-1]), "float32") if source.image_shape else None
     done = 0
     for batch in evaluation_batches(source, _BATCH, size, ids):
-        pixels[places[done : done + len(batch["id"])]] = batch["image"]
-        done += len(batch["id"])
+        found = registry.modality(source.modality).thumbnails(batch)
+        if found is None or pixels is None:
+            return None
+        pixels[places[done : done + len(found)]] = found
+        done += len(found)
     return pixels

@@ -250,10 +250,9 @@ def input_shape(recipe: Recipe, source: Source) -> tuple[int, ...]:
 
     Of text, (T, V): the length, and the size of the vocabulary.
     """
-    if source.modality == "text":
-        return source.length, len(source.vocabulary)
-    height, width, channels = source.image_shape
-    return (*view_size(recipe, source.name, height, width), channels)
+    sides = view_size(recipe, source.name, *source.image_shape[:2]) if source.image_shape else None
+    kind = registry.find_method(recipe.method.name).backbone_modality
+    return registry.modality(kind).input_shape(source, sides)
 
 
 def build_backbone(recipe: Recipe, source: Source) -> keras.Model:

@@ -17,7 +17,6 @@ from kzoo.testing.subjects import BackboneSubject, made, outputs_in_training, pr
 
 TOLERANCE = 1e-4  # of float32 outputs, of the largest value above 1: batches of another size round otherwise
 _RANKS = {"embedding": 2, "tokens": 3}
-_INPUTS = {"image": "image", "text": "tokens"}  # the name of the input layer, by modality, as docs/exports.md tells it
 
 
 def check_record(subject: BackboneSubject) -> None:
@@ -43,7 +42,7 @@ def check_outputs(subject: BackboneSubject) -> None:
             f"built for {list(inputs.shape[1:])} its input is {model.input_shape}",
             "let keras.Input have the shape that is given",
         )
-    if (named := model.inputs[0].name) != (name := _INPUTS[subject.setup.spec.modality]):
+    if (named := model.inputs[0].name) != (name := registry.find_modality(subject.setup.spec.modality).key):
         raise subject.fault(
             f"its input is named '{named}'", f'name it, keras.Input(input_shape, name="{name}"): clients ask by it'
         )

@@ -1,47 +1,16 @@
-"""The raw examples that the suite feeds to methods and backbones: for each modality one `Examples`."""
+"""The raw examples of images and of text that the suite feeds to methods and backbones."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-import keras
 import numpy as np
 import tensorflow as tf
 
 from kzoo.data.arrays import array_source, text_source
 from kzoo.data.source import Batch, Source
-from kzoo.errors import ConformanceError
+from kzoo.modality import CheckExamples
 from kzoo.testing.tiny import tiny_backbone, tiny_text_backbone
 from kzoo.text import PAD, SPECIAL
 
 COUNT = 32
 CLASSES = tuple(f"class_{number}" for number in range(4))
-
-
-@dataclass(frozen=True)
-class Examples:
-    """What is checked with in a modality.
-
-    key: of the batch, what goes into the backbone. size: of an example, the side in pixels, the length in tokens.
-    depth: the channels, the vocabulary's size. other_depth: another that must work too.
-    source: `COUNT` examples of a size and depth, in memory, always the same.
-    shape: of the backbone's input, from size and depth. tiny: a backbone for that shape.
-    """
-
-    key: str
-    size: int
-    depth: int
-    other_depth: int
-    source: Callable[[int, int], Source]
-    shape: Callable[[int | None, int], tuple[int | None, ...]]
-    tiny: Callable[[tuple[int | None, ...]], keras.Model]
-
-
-def of_modality(modality: str) -> Examples:
-    """The examples of a modality. Raises ConformanceError where there are none."""
-    if modality not in _MODALITIES:
-        known = ", ".join(_MODALITIES)
-        raise ConformanceError(f"modality '{modality}' has no examples to check with; known are: {known}")
-    return _MODALITIES[modality]
 
 
 def raw_batch(source: Source, count: int) -> Batch:
@@ -77,7 +46,14 @@ def _labels() -> np.ndarray:
     return np.where(numbers % 2, numbers // 2 % len(CLASSES), -1)
 
 
-_MODALITIES = {
-    "image": Examples("image", 32, 3, 1, _images, lambda size, channels: (size, size, channels), tiny_backbone),
-    "text": Examples("tokens", 16, 32, 48, _text, lambda length, words: (length, words), tiny_text_backbone),
-}
+def _pixels(count: int, size: int, depth: int) -> np.ndarray:
+    light = np.linspace(0.2, 1.0, count)[:, None, None, None]  # noise alone looks all alike to a deep network
+    return (light * np.random.default_rng(0).uniform(size=(count, size, size, depth))).astype("float32")
+
+
+def _tokens(count: int, length: int, words: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, words, (count, length)).astype("int32")
+
+
+IMAGES = CheckExamples(32, 3, 1, _images, lambda size, channels: (size, size, channels), tiny_backbone, _pixels)
+PASSAGES = CheckExamples(16, 32, 48, _text, lambda length, words: (length or 0, words), tiny_text_backbone, _tokens)

@@ -291,7 +291,7 @@ def check_sizes(subject: MethodSubject) -> None:
     """It takes examples of twice the size, and greyscale where its record does not say otherwise."""
     setup = subject.setup
     size, depth = 2 * setup.examples.size, setup.other_depth
-    what = f"{setup.examples.key} of {list(setup.examples.shape(size, depth))}"
+    what = f"{setup.key} of {list(setup.examples.shape(size, depth))}"
     try:
         method = setup.build(size, depth)
         method.compile(keras.optimizers.SGD(0.01), total_steps=STEPS)
@@ -314,7 +314,7 @@ def check_sizes(subject: MethodSubject) -> None:
 
 def check_export(subject: MethodSubject) -> None:
     """The encoder, exported and loaded with TensorFlow alone, answers what the method answers."""
-    method, key = subject.eager.method, subject.setup.examples.key
+    method, key = subject.eager.method, subject.setup.key
     inputs = subject.inputs
     size = inputs.shape[1:3] if key == "image" else None
     try:

@@ -9,9 +9,10 @@ import numpy as np
 
 from kzoo.data.source import Source
 from kzoo.method import Method
+from kzoo.modality import CheckExamples
 from kzoo.plugins import registry
 from kzoo.specs import ABILITIES, BackboneSpec, MethodSpec
-from kzoo.testing.examples import Examples, of_modality, raw_batch
+from kzoo.testing.examples import raw_batch
 from kzoo.testing.tiny import tiny_vision_transformer
 
 BATCH = 16
@@ -29,8 +30,8 @@ class MethodSetup:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def examples(self) -> Examples:
-        return of_modality(self.spec.modality)
+    def examples(self) -> CheckExamples:
+        return registry.modality(self.spec.modality).examples()
 
     @property
     def depth(self) -> int:
@@ -48,9 +49,19 @@ class MethodSetup:
         """The examples it is checked with."""
         return self.examples.source(size or self.examples.size, depth or self.depth)
 
+    @property
+    def key(self) -> str:
+        """What of a batch the backbone takes: "image"."""
+        return registry.find_modality(self.spec.backbone_modality).key
+
+    @property
+    def _of_backbone(self) -> CheckExamples:
+        return registry.modality(self.spec.backbone_modality).examples()
+
     def inputs(self, count: int, size: int | None = None, depth: int | None = None) -> np.ndarray:
         """What the method is called on: uint8 images `[count, H, W, C]` of the views' size, or int32 tokens."""
-        return np.asarray(raw_batch(self.source(self.view_size(size), depth), count)[self.examples.key])
+        source = self._of_backbone.source(self.view_size(size), depth or self.depth)
+        return np.asarray(raw_batch(source, count)[self.key])
 
     def view_size(self, size: int | None = None) -> int:
         """The size of what the backbone sees: that of the examples, where the options do not set another."""
@@ -59,9 +70,10 @@ class MethodSetup:
     def build(self, size: int | None = None, depth: int | None = None) -> Method:
         """The method around a new backbone, for examples of a size and depth."""
         options = registry.validate_options(self.spec, self.options)
-        shape = self.examples.shape(None if self.spec.any_size else self.view_size(size), depth or self.depth)
+        examples = self._of_backbone
+        shape = examples.shape(None if self.spec.any_size else self.view_size(size), depth or self.depth)
         if self.backbone is None:
-            tiny = tiny_vision_transformer if set(ABILITIES) & set(self.spec.requires) else self.examples.tiny
+            tiny = tiny_vision_transformer if set(ABILITIES) & set(self.spec.requires) else examples.tiny
             backbone = tiny(shape)
         else:
             spec = registry.find_backbone(self.backbone)
@@ -86,8 +98,8 @@ class BackboneSetup:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def examples(self) -> Examples:
-        return of_modality(self.spec.modality)
+    def examples(self) -> CheckExamples:
+        return registry.modality(self.spec.modality).examples()
 
     def build(self, size: int | None, depth: int) -> keras.Model:
         """The backbone for examples of a size, none for any, and depth."""
@@ -96,11 +108,7 @@ class BackboneSetup:
 
     def inputs(self, count: int, size: int, depth: int) -> np.ndarray:
         """What the backbone is called on: float images in [0, 1] `[count, size, size, depth]`, or int32 tokens."""
-        rng = np.random.default_rng(0)
-        if self.spec.modality == "text":
-            return rng.integers(0, depth, (count, size)).astype("int32")
-        light = np.linspace(0.2, 1.0, count)[:, None, None, None]  # noise alone looks all alike to a deep network
-        return (light * rng.uniform(size=(count, size, size, depth))).astype("float32")
+        return self.examples.inputs(count, size, depth)
 
     def import_unlisted(self) -> None:
         """Import the code of a record that no plugin yields; what plugins bring, `import kzoo` lets Keras find."""

@@ -15,6 +15,7 @@ from kzoo.distribute import devices, workers
 from kzoo.errors import CheckpointError, TrainingError
 from kzoo.folder.census import census_lines
 from kzoo.method import Method
+from kzoo.plugins import registry
 from kzoo.plugins.load import load_plugins
 from kzoo.recipe.schema import Recipe, recipe_hash
 from kzoo.runs import plan
@@ -183,11 +184,8 @@ def _plan(recipe: Recipe, run: Run, method: Method, source: Source, device: str)
     """What is about to happen, in numbers that the recipe only implies."""
     replicas = method.distribute_strategy.num_replicas_in_sync
     backbone, all_of_it = method.backbone.count_params(), method.count_params()
-    element = f"images of {' x '.join(map(str, source.image_shape))}"
-    if source.modality == "text":
-        element = f"passages of {source.length} tokens, vocabulary of {len(source.vocabulary):,}"
     found = {
-        "dataset": element,
+        "dataset": registry.modality(source.modality).describe(source),
         "backbone": f"{backbone:,} parameters, embedding of {method.width}",
         "method": f"{all_of_it - backbone:,} more parameters and state",
         "labels": f"{len(source.labelled):,} of {source.size:,} examples" if source.labelled is not None else "",

@@ -1,0 +1,1 @@
+"""The kinds of data that kzoo itself knows: images and text."""
