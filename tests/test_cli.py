@@ -116,6 +116,7 @@ def test_list_as_json(run):
         "check_learning_rate": 0.05,
         "offers": [],
         "encodes": "",
+        "labels": False,
         "least_examples": 1,
         "xla": False,
         "plugin": "stub",
