@@ -15,6 +15,7 @@ from kzoo.data.cache import prepare_once
 from kzoo.errors import DataError, RecipeError, SurroundingsError
 from kzoo.system import disk, failures, surroundings
 from kzoo.system.console import make_console, marked
+from kzoo.system.files import write_json
 
 KZOO = [sys.executable, "-m", "kzoo"]
 HOSTILE = "a\nb\x1b[31m[/bold]\udce9"  # a line break, an escape sequence, Rich's markup, a byte that is not UTF-8
@@ -134,6 +135,21 @@ def test_a_refusal_names_the_place_or_the_file_elsewhere(tmp_path):
     assert str(caught.value).startswith("/elsewhere/a.png: Permission denied; ")
     with pytest.raises(ValueError, match="mine"), disk.writing(tmp_path, DataError):
         raise ValueError("mine")
+
+
+def test_what_lies_where_something_else_should_is_named_in_one_line(tmp_path):
+    (tmp_path / "evaluation.json").mkdir()
+    (tmp_path / "exports").write_text("a file")
+    for act, place, words in (
+        (lambda: write_json(tmp_path / "evaluation.json", {}), "evaluation.json", "Is a directory"),
+        (lambda: (tmp_path / "exports" / "r").mkdir(), "exports/r", "Not a directory"),
+        (lambda: (tmp_path / "exports").mkdir(), "exports", "File exists"),
+    ):
+        with pytest.raises(OSError, match=words) as caught:
+            act()
+        assert failures.lines(caught.value) == [
+            f"error: {tmp_path / place}: {words}; something else lies there; move it away"
+        ]
 
 
 def test_a_cache_that_fills_up_meanwhile_says_where_and_what_to_set(tmp_path):

@@ -157,9 +157,9 @@ class Run:
         """What `tested_on` wrote down when the run was begun; None where that is not known."""
         written = self.record.get("test")
         with suppress(CheckpointError):  # all are damaged
-            if written is None and (found := checkpoint.newest(self.checkpoints)):
+            if not isinstance(written, dict) and (found := checkpoint.newest(self.checkpoints)):
                 written = found.made_with.get("test")
-        return written
+        return written if isinstance(written, dict) else None
 
     def _made(self) -> Origin | None:
         """The newest state of the training that is known: of a checkpoint, or of weights that are what they were."""

@@ -17,6 +17,7 @@ _REMEDIES = {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EIO: "the disk is faulty; choose another place",
 }
+IN_THE_WAY = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY})
 _WORDS = {os.strerror(number): number for number in _REMEDIES}
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # numpy's words, which leave the reason out
 
@@ -37,11 +38,16 @@ def refusal(error: BaseException) -> int | None:
 
 
 def told(error: BaseException) -> str | None:
-    """A refusal of the disk as one line: the file where it is known, what, and what to do. None for what is none."""
-    number = refusal(error)
+    """A refusal of the disk as one line: the file where it is known, what, and what to do. None for what is none.
+
+    A file where a folder should be, or the reverse, is one too.
+    """
+    number, name = refusal(error), getattr(error, "filename", None)
+    if number is None and isinstance(error, OSError) and error.errno in IN_THE_WAY:
+        place = error.filename2 or error.filename  # of a renaming, the name that was to be had
+        return f"{os.fsdecode(place)}: {error.strerror}; something else lies there; move it away" if place else None
     if number is None:
         return None
-    name = getattr(error, "filename", None)
     place = f"{os.fsdecode(name)}: " if isinstance(name, str | bytes) else ""
     return f"{place}{os.strerror(number)}; {_REMEDIES[number]}"
 

@@ -1,6 +1,5 @@
 """What surrounds a training: who else is in its folder, whether that can be written, whether the others are there."""
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,7 +12,6 @@ from kzoo.system import disk
 from kzoo.system.files import locked
 
 _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
-_IN_THE_WAY = {errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY}
 
 
 @contextmanager
@@ -28,7 +26,7 @@ def writing(run: Run) -> Iterator[None]:
             yield
     except (OSError, tf.errors.OpError) as error:  # TensorBoard's files are written by TensorFlow
         place = str(getattr(error, "filename2", None) or getattr(error, "filename", None))
-        if isinstance(error, OSError) and error.errno in _IN_THE_WAY and place.startswith(str(run.folder)):
+        if isinstance(error, OSError) and error.errno in disk.IN_THE_WAY and place.startswith(str(run.folder)):
             raise CheckpointError(
                 f"{place}: {error.strerror}; the run keeps something else of this name there; move it away, then go "
                 "on with --resume"
