@@ -105,7 +105,19 @@ def _absolute_error(recipe: Recipe, batch: int) -> float:
 
 
 _WIDTHS = {"vit_base": 768}
+
+
+def _prototypes(recipe: Recipe, batch: int) -> float:
+    """A teacher that says of all views what the student says, more sharply, by cosines of variance 1 / d."""
+    options = recipe.method.options
+    student, teacher = options["student_temperature"], options["teacher_temperature"]
+    teacher = teacher["start"] if isinstance(teacher, dict) else teacher
+    gain = 1 / (2 * student**2) - 1 / (student * teacher)
+    return math.log(options["prototypes"]) + gain / options["head"][-1]
+
+
 _LOGITS = "features of hundreds of numbers after a ReLU give logits of variance up to 1; half of that is added"
+_ALIKE = "an untrained ViT says nearly the same of all views of noise; of unlike ones it would be log K + 1 / (2 d T^2)"
 BEGINNINGS = {
     "rotation": Beginning("log 4", lambda recipe, batch: math.log(4), 0.7, _LOGITS),
     "jigsaw": Beginning("log K", lambda recipe, batch: math.log(recipe.method.options["permutations"]), 0.7, _LOGITS),
@@ -210,6 +222,8 @@ BEGINNINGS = {
         0.1,
         "random directions in 2048 dimensions; the answers' mean over the batch is 0",
     ),
+    "dino": Beginning("log K + (1 / (2 T^2) - 1 / (T t)) / d", _prototypes, 1.0, _ALIKE, batch=4),
+    "ibot": Beginning("log K + (1 / (2 T^2) - 1 / (T t)) / d", _prototypes, 1.0, _ALIKE, "view_loss", 4),
     "emp_ssl": Beginning(
         "coding rate B / 2 log(1 + d / (B epsilon))", _coding_rate, 2.0, "B projections at right angles", "coding_rate"
     ),

@@ -78,6 +78,24 @@ class KeptPatches(keras.layers.Layer):
         return {**super().get_config(), "patch_size": self.patch_size}
 
 
+@keras.saving.register_keras_serializable(package="kzoo")
+class MaskToken(keras.layers.Layer):
+    """One learned vector `[width]`, which stands for every hidden patch in `encode_masked`.
+
+    deviation: that it is drawn with.
+    """
+
+    def __init__(self, width: int, deviation: float = 0.02, name: str = "mask_token"):
+        super().__init__(name=name)
+        start = keras.initializers.TruncatedNormal(stddev=deviation) if deviation else "zeros"
+        self.vector = self.add_weight(name="vector", shape=(width,), initializer=start)
+        self.built = True
+
+    def read(self) -> tf.Tensor:
+        """The vector, with its gradient."""
+        return tf.convert_to_tensor(self.vector)
+
+
 @dataclass(frozen=True)
 class Patches:
     """What a backbone says of its patches. size: their side in pixels. abilities: what it can do with some of them.
@@ -140,6 +158,14 @@ def encode_masked(
     """
     with _during(_masked, (hidden, token)):
         return backbone(images, training=training)
+
+
+def per_token(head: keras.Model, tokens: tf.Tensor) -> tf.Tensor:
+    """What a head for vectors `[B, D]` makes of every token: `[B, T, D]` to `[B, T, K]`."""
+    answers = head(tf.reshape(tokens, [-1, tokens.shape[-1]]))
+    return tf.reshape(
+        answers, [-1, tf.shape(tokens)[1] if tokens.shape[1] is None else tokens.shape[1], answers.shape[-1]]
+    )
 
 
 def patchify(images: tf.Tensor, size: int) -> tf.Tensor:

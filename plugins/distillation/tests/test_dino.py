@@ -81,9 +81,9 @@ class TestLoss:
         method = build(head=(64,), prototypes=4096)
         rng = np.random.default_rng(0)
         unit = tf.math.l2_normalize(tf.constant(rng.normal(size=(10 * BATCH, 64)), tf.float32), axis=1)
-        logits = method.prototypes(unit)
+        logits = method.head.layers[-1](unit)
         outputs = {"large": logits[: 2 * BATCH], "small": logits[2 * BATCH : (2 + LOCAL) * BATCH]}
-        taught = method.prototypes(
+        taught = method.head.layers[-1](
             tf.math.l2_normalize(tf.constant(rng.normal(size=(2 * BATCH, 64)), tf.float32), axis=1)
         )
         loss = float(method.loss(outputs, {"taught": taught})["loss"])
@@ -121,6 +121,23 @@ class TestTeacher:
         for was, (ours, theirs) in zip(before, method.teacher.pairs, strict=True):
             np.testing.assert_allclose(ours, 0.9 * was + 0.1 * np.array(theirs), atol=1e-6)
 
+    def test_it_goes_downstream(self, method):
+        pictures = images()
+        for ours, _ in method.teacher.pairs:
+            ours.assign(1.5 * ours)
+        expected = method.teacher.models[0](tf.constant(pictures, tf.float32) / 255.0)["embedding"]
+        np.testing.assert_allclose(method(pictures), expected, atol=1e-5)
+        assert np.abs(method(pictures) - method.embed(pictures / 255.0, training=False)).max() > 1e-3
+
+    def test_its_first_momentum_is_where_the_schedule_starts(self):
+        method = build(momentum={"schedule": "steps", "start": 1.0, "epochs": [0.25], "factor": 0.5})
+        before = [np.array(ours) for ours, _ in method.teacher.pairs]
+        method.train_step(batch_of(method))
+        for was, (ours, _) in zip(before, method.teacher.pairs, strict=True):
+            np.testing.assert_array_equal(ours, was)
+        method.train_step(batch_of(method))
+        assert any(not np.array_equal(was, ours) for was, (ours, _) in zip(before, method.teacher.pairs, strict=True))
+
     def test_its_momentum_rises_to_one_and_its_temperature_may_warm_up(self):
         method = build(teacher_temperature={"schedule": "linear", "start": 0.04, "end": 0.07, "epochs": 1})
         assert method.options.momentum == Cosine(start=0.996, end=1.0)
@@ -134,7 +151,7 @@ class TestTeacher:
         )
 
     def test_the_prototypes_stay_for_the_first_epoch_and_keep_unit_norm(self, method):
-        kernel = method.prototypes.kernel
+        kernel = method.head.layers[-1].kernel
         began = np.array(kernel)
         batch = batch_of(method)
         for _ in range(4):
@@ -143,7 +160,7 @@ class TestTeacher:
         np.testing.assert_array_equal(kernel, began)
         method.train_step(batch)
         assert np.abs(np.array(kernel) - began).max() > 0
-        cosines = method.prototypes(tf.constant(np.array(kernel).T))
+        cosines = method.head.layers[-1](tf.constant(np.array(kernel).T))
         np.testing.assert_allclose(np.diag(cosines), 1.0, atol=1e-5)
 
 

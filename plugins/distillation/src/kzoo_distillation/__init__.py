@@ -1,1 +1,1 @@
-"""Self-distillation methods for kzoo: BYOL, SimSiam, DINO."""
+"""Self-distillation methods for kzoo: BYOL, SimSiam, DINO, iBOT."""

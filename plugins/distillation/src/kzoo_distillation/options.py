@@ -71,7 +71,33 @@ class SimSiamOptions(TwinsOptions):
     view_1: SimSiamView = Field(default_factory=SimSiamView, description="how the second view is made")
 
 
-class DINOOptions(ImageOptions):
+_AREA = "area of the random crop, as a share of the image"
+
+
+class LargeView(BYOLView):
+    """The first large view of DINO."""
+
+    scale: tuple[float, float] = Field((0.4, 1.0), description=_AREA)
+
+
+class SecondLargeView(BYOLSecondView):
+    """The second large view of DINO."""
+
+    scale: tuple[float, float] = Field((0.4, 1.0), description=_AREA)
+
+
+class SmallView(ViewOptions):
+    """Each small view of DINO."""
+
+    scale: tuple[float, float] = Field((0.05, 0.4), description=_AREA)
+    jitter: tuple[float, float, float, float] = Field(
+        _JITTER, description="strengths of brightness, contrast, saturation and hue jitter"
+    )
+
+
+class MultiCropOptions(ImageOptions):
+    """What DINO, iBOT and DINOv2 share."""
+
     size: Side | None = Field(
         None, description="side of the large views in pixels; none: the size of the dataset's images"
     )
@@ -80,18 +106,9 @@ class DINOOptions(ImageOptions):
         description="side of the small views in pixels; none: 3/7 of the large ones' (96 of 224), at least 8",
     )
     local_views: int = Field(8, ge=0, le=64, description="small views of each image, which only the student sees")
-    view_0: ViewOptions = Field(
-        default_factory=lambda: ViewOptions(scale=(0.4, 1.0), jitter=_JITTER, blur_p=1.0),
-        description="how the first large view is made",
-    )
-    view_1: ViewOptions = Field(
-        default_factory=lambda: ViewOptions(scale=(0.4, 1.0), jitter=_JITTER, blur_p=0.1, solarize_p=0.2),
-        description="how the second large view is made",
-    )
-    local_view: ViewOptions = Field(
-        default_factory=lambda: ViewOptions(scale=(0.05, 0.4), jitter=_JITTER, blur_p=0.5),
-        description="how each small view is made",
-    )
+    view_0: LargeView = Field(default_factory=LargeView, description="how the first large view is made")
+    view_1: SecondLargeView = Field(default_factory=SecondLargeView, description="how the second large view is made")
+    local_view: SmallView = Field(default_factory=SmallView, description="how each small view is made")
     head: tuple[Width, ...] = Field(
         (2048, 2048, 256), min_length=1, description="widths of the head's layers before the prototypes"
     )
@@ -104,7 +121,6 @@ class DINOOptions(ImageOptions):
         default_factory=lambda: schedules.Cosine(start=0.996, end=1.0),
         description="of the teacher's moving average, after each step",
     )
-    centre_momentum: float = Field(0.9, ge=0, le=1, description="of the centre's moving average")
     freeze_epochs: int = Field(1, ge=0, le=100_000, description="epochs in which the prototypes stay as drawn")
 
     @model_validator(mode="after")
@@ -112,3 +128,53 @@ class DINOOptions(ImageOptions):
         if self.size is not None and self.local_size is not None and self.local_size > self.size:
             raise ValueError(f"local_size: {self.local_size} is more than size, {self.size}")
         return self
+
+
+class IBOTLargeView(LargeView):
+    """The first large view of iBOT."""
+
+    scale: tuple[float, float] = Field((0.25, 1.0), description=_AREA)
+
+
+class IBOTSecondLargeView(SecondLargeView):
+    """The second large view of iBOT."""
+
+    scale: tuple[float, float] = Field((0.25, 1.0), description=_AREA)
+
+
+class IBOTSmallView(SmallView):
+    """Each small view of iBOT."""
+
+    scale: tuple[float, float] = Field((0.05, 0.25), description=_AREA)
+
+
+class MaskedOptions(MultiCropOptions):
+    """What iBOT and DINOv2 share."""
+
+    hidden: tuple[float, float] = Field(
+        (0.1, 0.5), description="share of the patches that are hidden in a masked view, uniform between these"
+    )
+    patch_weight: float = Field(1.0, ge=0, description="weight of the loss of the hidden patches")
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        low, high = self.hidden
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"hidden: expected 0 < low <= high <= 1. Received: {low}, {high}")
+        return self
+
+
+class IBOTOptions(MaskedOptions):
+    local_views: int = Field(10, ge=0, le=64, description="small views of each image, which only the student sees")
+    view_0: IBOTLargeView = Field(default_factory=IBOTLargeView, description="how the first large view is made")
+    view_1: IBOTSecondLargeView = Field(
+        default_factory=IBOTSecondLargeView, description="how the second large view is made"
+    )
+    local_view: IBOTSmallView = Field(default_factory=IBOTSmallView, description="how each small view is made")
+    prototypes: Count = Field(8192, ge=2, description="outputs of the head, K")
+    masked: float = Field(0.5, ge=0, le=1, description="probability that a large view is masked")
+    centre_momentum: float = Field(0.9, ge=0, le=1, description="of the moving average of both centres")
+
+
+class DINOOptions(MultiCropOptions):
+    centre_momentum: float = Field(0.9, ge=0, le=1, description="of the centre's moving average")

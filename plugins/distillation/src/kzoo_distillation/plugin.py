@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from kzoo.hookspecs import hookimpl
 from kzoo.specs import MethodSpec
-from kzoo_distillation.options import BYOLOptions, DINOOptions, SimSiamOptions
+from kzoo_distillation.options import BYOLOptions, DINOOptions, IBOTOptions, SimSiamOptions
 
 
 @hookimpl
@@ -38,4 +38,15 @@ def kzoo_methods() -> Iterator[MethodSpec]:
         paper="Caron, Touvron, Misra, Jégou, Mairal, Bojanowski, Joulin, ICCV 2021, arXiv:2104.14294",
         any_size=True,
         check_options={"head": (32, 16), "prototypes": 24, "local_views": 2, "freeze_epochs": 0},
+    )
+    yield MethodSpec(
+        name="ibot",
+        target="kzoo_distillation.ibot:IBOT",
+        options=IBOTOptions,
+        family="distillation",
+        summary="DINO, and what the teacher says of the patches that are hidden from the student",
+        paper="Zhou, Wei, Wang, Shen, Xie, Yuille, Kong, ICLR 2022, arXiv:2111.07832",
+        requires=("embedding", "tokens", "masked_tokens"),
+        any_size=True,
+        check_options={"head": (32, 16), "prototypes": 24, "local_views": 2, "local_size": 16, "freeze_epochs": 0},
     )

@@ -1,0 +1,70 @@
+"""Masks of blocks of patches, as BEiT draws them (Bao, Dong, Piao, Wei 2022, arXiv:2106.08254, algorithm 1)."""
+
+import math
+
+import tensorflow as tf
+
+from kzoo.random import fold_in, in_double, integers, uniform
+
+_ASPECT = math.log(10 / 3)  # the logarithm of height / width is uniform in this and its negative
+_TRIES = 10
+
+
+def block_mask(
+    keys: tf.Tensor, grid: tuple[int, int], most: tf.Tensor, smallest: float, largest: float = math.inf
+) -> tf.Tensor:
+    """Which patches are hidden, bool `[B, rows * columns]`: blocks, drawn until there are enough.
+
+    A block's area is uniform between `smallest` and what is left, its aspect ratio log-uniform in 0.3 to 3.3, its place
+    uniform. It must be less high and less wide than the grid, hide something new, and no more than is left. An image is
+    done when as many patches are hidden as there should be, or ten blocks in a row did not fit.
+
+    Args:
+        keys: int64 `[B]`. grid: rows and columns. most: float `[B]`, the most patches to hide of each image.
+        smallest, largest: of the area that is drawn.
+    """
+    rows, columns = grid
+    at_row, at_column = tf.range(rows)[:, None], tf.range(columns)[None]
+
+    def left(hidden: tf.Tensor) -> tf.Tensor:
+        return most - tf.reduce_sum(tf.cast(hidden, tf.float32), axis=(1, 2))
+
+    def unfinished(hidden: tf.Tensor, failures: tf.Tensor) -> tf.Tensor:
+        return (left(hidden) > 0) & (failures < _TRIES)
+
+    def another(step: tf.Tensor, hidden: tf.Tensor, failures: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        drawn, room = fold_in(keys, step), left(hidden)
+        area = tf.maximum(uniform(fold_in(drawn, "area"), (), smallest, tf.minimum(room, largest)), 0.0)
+        aspect = in_double(tf.exp, uniform(fold_in(drawn, "aspect"), (), -_ASPECT, _ASPECT))
+        height = tf.cast(tf.round(tf.sqrt(area * aspect)), tf.int32)
+        width = tf.cast(tf.round(tf.sqrt(area / aspect)), tf.int32)
+        top = integers(fold_in(drawn, "top"), (), 0, tf.maximum(rows - height, 0) + 1)[:, None, None]
+        start = integers(fold_in(drawn, "left"), (), 0, tf.maximum(columns - width, 0) + 1)[:, None, None]
+        inside = (at_row >= top) & (at_row < top + height[:, None, None])
+        inside &= (at_column >= start) & (at_column < start + width[:, None, None])
+        new = tf.reduce_sum(tf.cast(inside & ~hidden, tf.float32), axis=(1, 2))
+        fits = (height < rows) & (width < columns) & (new > 0) & (new <= room) & unfinished(hidden, failures)
+        hidden |= inside & fits[:, None, None]
+        return step + 1, hidden, tf.where(fits, 0, failures + 1)
+
+    begun = tf.zeros([tf.shape(keys)[0], rows, columns], tf.bool), tf.zeros_like(keys, tf.int32)
+    _, hidden, _ = tf.while_loop(
+        lambda step, *state: tf.reduce_any(unfinished(*state)), another, (tf.constant(0), *begun)
+    )
+    return tf.reshape(hidden, [-1, rows * columns])
+
+
+def smallest_block(grid: tuple[int, int]) -> float:
+    """The least area that is drawn: that of a square of a third of the grid's side, 16 of 14 x 14 patches."""
+    return float((min(grid) // 3) ** 2)
+
+
+def patch_loss(taught: tf.Tensor, said: tf.Tensor, hidden: tf.Tensor) -> tf.Tensor:
+    """The mean cross-entropy at the hidden patches of each view, then over views; one without any counts as 0.
+
+    taught: probabilities, `[n, T, K]`. said: log-probabilities. hidden: bool `[n, T]`.
+    """
+    weights = tf.cast(hidden, said.dtype)
+    crossed = -tf.reduce_sum(taught * said, axis=-1)
+    counts = tf.maximum(tf.reduce_sum(weights, axis=1), 1.0)
+    return tf.reduce_mean(tf.reduce_sum(weights * crossed, axis=1) / counts)

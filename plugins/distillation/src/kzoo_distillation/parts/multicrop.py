@@ -1,0 +1,99 @@
+"""What DINO, iBOT and DINOv2 share: views of two sizes, a teacher that follows, heads that end in prototypes."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kzoo import augment
+from kzoo.layers import UnitDense, mlp_head
+from kzoo.method import Batch, Group, Method
+from kzoo.random import fold_in
+from kzoo.state import Centre, EMATeacher
+from kzoo_distillation.options import MultiCropOptions
+
+LARGE = 2  # large views of each image
+
+
+class MultiCrop(Method):
+    """Two large views `[2B, H, W, C]` and n small ones `[nB, h, w, C]` of each image, those of an image neighbours.
+
+    Downstream is the teacher's backbone, as the authors evaluate and publish it.
+    """
+
+    options: MultiCropOptions
+    head: keras.Sequential
+    teacher: EMATeacher
+
+    @staticmethod
+    def pretext(batch: Batch, keys: tf.Tensor, options: MultiCropOptions) -> Batch:
+        images = batch["image"]
+        size = options.size or images.shape[1]
+        small = options.local_size or max(8, round(size * 3 / 7))
+        large = [options.view_0, options.view_1]
+        views = {"large": augment.views(images, keys, size, [view.model_dump() for view in large], name="large")}
+        if options.local_views:
+            many = [options.local_view.model_dump()] * options.local_views
+            views["small"] = augment.views(images, keys, small, many, name="small")
+        return views
+
+    @property
+    def encoder(self) -> keras.Model:
+        return self.teacher.models[0]
+
+    def heads(self) -> list[keras.Sequential]:
+        """All that end in prototypes."""
+        return [self.head]
+
+    def optimizer_groups(self) -> dict[str, Group]:
+        """The prototypes apart: they stay as they were drawn for the first epochs."""
+        last = [variable for head in self.heads() for variable in head.layers[-1].trainable_variables]
+        held = {id(variable) for variable in last}
+        rest = [variable for variable in self.trainable_variables if id(variable) not in held]
+        return {"main": Group(rest), "prototypes": Group(last, frozen_until_epoch=self.options.freeze_epochs)}
+
+    def large_keys(self, batch: Batch) -> tf.Tensor:
+        """A key for each large view, int64 `[2B]`."""
+        seeds = tf.repeat(batch["seed"], LARGE)
+        return fold_in(seeds, tf.range(tf.shape(seeds)[0]) % LARGE)
+
+    def by_image(self, large: tf.Tensor, small: tf.Tensor | None = None) -> tf.Tensor:
+        """What is said of all views, `[2b, K]` and `[nb, K]`, as one tensor `[b, 2 + n, K]`."""
+        said = [tf.reshape(large, [-1, LARGE, large.shape[-1]])]
+        if small is not None:
+            said.append(tf.reshape(small, [-1, self.options.local_views, small.shape[-1]]))
+        return tf.concat(said, axis=1)
+
+    def show_prototypes(self, batch: Batch, taught: tf.Tensor) -> dict[str, np.ndarray | list[str]]:
+        """The large views, and the prototype that the teacher, centred, finds most like each."""
+        chosen = np.argmax(self.by_image(taught), axis=2)
+        first, second = batch["large"][::LARGE].numpy(), batch["large"][1::LARGE].numpy()
+        said = [f"{a} and {b}" + (", alike" if a == b else "") for a, b in chosen]
+        return {"view 0": first, "view 1": second, "prototype": said}
+
+
+def prototype_head(inputs: int, widths: tuple[int, ...], prototypes: int, name: str) -> keras.Sequential:
+    """Dense, GELU, ..., Dense, unit norm, cosines with K prototypes: `[b, inputs]` to `[b, K]`."""
+    mlp = mlp_head(widths, activation="gelu", name="mlp")
+    head = keras.Sequential([mlp, UnitDense(prototypes, name="prototypes")], name=name)
+    head.build((None, inputs))
+    return head
+
+
+def sharpened(logits: tf.Tensor, centre: Centre, temperature: tf.Tensor) -> tf.Tensor:
+    """What a teacher says, `[..., K]`: a softmax of its logits, less their centre, at a low temperature."""
+    return tf.nn.softmax((logits - centre.read()) / temperature)
+
+
+def over_pairs(taught: tf.Tensor, said: tf.Tensor) -> tf.Tensor:
+    """The mean cross-entropy over all pairs of a large and another view (Caron et al. 2021, equation 2).
+
+    taught: probabilities of the large views, `[b, 2, K]`. said: log-probabilities of all views, `[b, 2 + n, K]`.
+    """
+    crossed = -tf.einsum("btk,bsk->bts", taught, said)
+    other = 1.0 - tf.eye(LARGE, crossed.shape[2], dtype=crossed.dtype)
+    return tf.reduce_mean(tf.reduce_sum(other * crossed, axis=(1, 2))) / (LARGE * crossed.shape[2] - LARGE)
+
+
+def entropy(probabilities: tf.Tensor) -> tf.Tensor:
+    """The mean entropy of rows `[..., K]`: 0 or log K tell of collapse."""
+    return tf.reduce_mean(-tf.reduce_sum(tf.math.xlogy(probabilities, probabilities), axis=-1))
