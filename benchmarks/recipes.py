@@ -104,6 +104,15 @@ def _absolute_error(recipe: Recipe, batch: int) -> float:
     return sum(math.sqrt(2 / math.pi * (answers + pixel)) / 3 for pixel in pixels)
 
 
+def _smooth_l1(recipe: Recipe, batch: int) -> float:
+    """The mean of it over normal differences of targets, variance 1, and answers, variance 2 w / (w + D)."""
+    width, inside = _WIDTHS[recipe.backbone.name], recipe.method.options["predictor_width"]
+    spread = math.sqrt(1 + 2 * inside / (inside + width))
+    steps = [(number + 0.5) / 1000 for number in range(8000)]
+    losses = [(0.5 * d * d if d < 1 else d - 0.5) * math.exp(-((d / spread) ** 2) / 2) for d in steps]
+    return sum(losses) / 1000 * math.sqrt(2 / math.pi) / spread
+
+
 _WIDTHS = {"vit_base": 768}
 
 
@@ -240,6 +249,12 @@ BEGINNINGS |= {
         _absolute_error,
         0.1,
         "answers for all hidden patches are much alike, so they are one draw of n numbers",
+    ),
+    "i_jepa": Beginning(
+        "the mean smooth L1 of a normal number of variance 1 + 2 w / (w + D), w the predictor's width",
+        _smooth_l1,
+        0.1,
+        "answers for all patches are much alike, and so are targets, so they are one draw of D numbers",
     ),
 }
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from kzoo.hookspecs import hookimpl
 from kzoo.specs import MethodSpec
-from kzoo_masked.options import MAEOptions, SimMIMOptions
+from kzoo_masked.options import IJEPAOptions, MAEOptions, SimMIMOptions
 
 
 @hookimpl
@@ -27,4 +27,14 @@ def kzoo_methods() -> Iterator[MethodSpec]:
         summary="Predict the pixels of hidden squares by one linear layer from tokens of all patches",
         paper="Xie, Zhang, Cao, Lin, Bao, Yao, Dai, Hu, CVPR 2022, arXiv:2111.09886",
         requires=("tokens", "masked_tokens"),
+    )
+    yield MethodSpec(
+        name="i_jepa",
+        target="kzoo_masked.i_jepa:IJEPA",
+        options=IJEPAOptions,
+        family="masked",
+        summary="From one block of an image, predict what a moving-average encoder says of others",
+        paper="Assran, Duval, Misra, Bojanowski, Vincent, Rabbat, LeCun, Ballas, CVPR 2023, arXiv:2301.08243",
+        requires=("tokens", "token_subset"),
+        check_options={"predictor_width": 16, "predictor_depth": 1, "predictor_heads": 2},
     )
