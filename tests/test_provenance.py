@@ -232,6 +232,23 @@ def test_resuming_makes_only_what_is_missing(run):
     assert len(list((run.folder / "exports" / "tiny").iterdir())) == 1
 
 
+@pytest.mark.parametrize("damage", ["flip", "gone", "metadata"])
+def test_a_damaged_export_is_made_again(run, damage):
+    [export] = (run.folder / "exports" / "tiny").iterdir()
+    [variables] = export.glob("variables/*.data-*")
+    if damage == "flip":
+        content = bytearray(variables.read_bytes())
+        content[len(content) // 2] ^= 16
+        variables.write_bytes(content)
+    elif damage == "gone":
+        (export / "saved_model.pb").unlink()
+    else:
+        (export / "assets.extra" / "kzoo.json").write_text("{}")
+    assert "nothing to do" not in go(run.folder, run.recipe)
+    assert sorted(path.name for path in export.parent.iterdir()) == ["1", "2"]
+    assert "nothing to do" in go(run.folder, run.recipe)
+
+
 def test_fewer_epochs_than_were_made_are_refused_and_change_nothing(run):
     kept = (run.folder / "recipe.yaml").read_text()
     fewer = load(run.folder / "recipe.yaml", ["train.epochs=1"])

@@ -1,5 +1,6 @@
 """Every recipe that comes with kzoo is sound, says what it shows and costs, and names its own command."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,14 @@ def test_a_recipe_is_sound(path):
         assert "not run here" in head.lower()
         assert "\n# Differs from the authors' script: " in head
         assert recipe.data.name.startswith("tfds:")
+
+
+def test_every_published_recipe_was_started_and_began_at_its_closed_form():
+    measured = json.loads((ROOT / "benchmarks" / "results" / "recipes.json").read_text())["recipes"]
+    published = {path[len("recipes/") : -len(".yaml")] for path in RECIPES if Path(path).parent.name not in SMALL}
+    assert published - {"quickstart"} == set(measured)
+    for name, row in measured.items():
+        assert abs(row["measured"] - row["expected"]) <= row["tolerance"], name
 
 
 def test_every_image_method_has_a_recipe_for_each_small_dataset():

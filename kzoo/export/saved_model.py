@@ -22,7 +22,7 @@ from kzoo.errors import ExportError
 from kzoo.export.check_ops import check_ops
 from kzoo.modality import Served, Signature
 from kzoo.plugins.registry import modality_taking
-from kzoo.system.files import new_folder, sweep_dead
+from kzoo.system.files import new_folder, sha256, sweep_dead
 
 TOLERANCE = 1e-5
 _ROUNDINGS = 10
@@ -147,9 +147,19 @@ def _write(folder: Path, functions: Mapping[str, Any]) -> None:
     tf.saved_model.save(module, str(folder), signatures=functions)
 
 
+def is_whole(folder: Path, metadata: Mapping[str, Any]) -> bool:
+    """Whether an export holds, to the last bit, the files that its metadata says it was written with."""
+    written = metadata.get("sha256")
+    return isinstance(written, dict) and all(
+        (folder / name).is_file() and sha256(folder / name) == known for name, known in written.items()
+    )
+
+
 def _write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sums = {path.relative_to(folder).as_posix(): sha256(path) for path in files}
     (folder / METADATA).parent.mkdir()
-    (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+    (folder / METADATA).write_text(json.dumps({**metadata, "sha256": sums}, indent=2) + "\n", encoding="utf-8")
 
 
 def _next_version(home: Path) -> Path:

@@ -1,9 +1,10 @@
 """What a file was made from. What is derived from a training says so, and is believed only where it holds."""
 
-import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from kzoo.system.files import sha256
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,3 @@ class Origin:
     def holds(self, path: Path, written: Any) -> bool:
         """Whether a file is, to the last bit, the one that was made from it, by what was written down then."""
         return path.is_file() and written == self.of(path)
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

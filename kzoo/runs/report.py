@@ -18,7 +18,7 @@ from kzoo.evaluate import figures
 from kzoo.evaluate.features import Features, embed_all
 from kzoo.evaluate.tables import pretext_table, table
 from kzoo.evaluate.verdict import EvaluationSettings, compare, evaluate
-from kzoo.export.saved_model import METADATA, export_backbone
+from kzoo.export.saved_model import METADATA, export_backbone, is_whole
 from kzoo.method import Method
 from kzoo.modality import Shown
 from kzoo.plugins import registry
@@ -210,9 +210,12 @@ def made_from(run: Run) -> dict[str, Any]:
 
 
 def exported(run: Run, format_name: str) -> bool:
-    """Whether the run holds an export in this format of the weights that it has now."""
-    written = (run.folder / "exports" / run.recipe.name).glob(f"*/{METADATA}")
-    return any(read_json(path).get("made_from") == run.record.get("weights") for path in written)
+    """Whether the run holds an export in this format of the weights that it has now, and whole."""
+    for folder in (run.folder / "exports" / run.recipe.name).glob("*/"):
+        metadata = read_json(folder / METADATA)
+        if metadata.get("made_from") == run.record.get("weights") and is_whole(folder, metadata):
+            return True
+    return False
 
 
 def _facts(run: Run, source: Source) -> dict[str, Any]:

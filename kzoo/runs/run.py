@@ -28,10 +28,10 @@ from kzoo.recipe.load import load
 from kzoo.recipe.schema import Data, Recipe, changes, dump, recipe_hash
 from kzoo.runs import checkpoint
 from kzoo.runs.plan import steps_per_epoch, view_size
-from kzoo.runs.provenance import Origin, sha256
+from kzoo.runs.provenance import Origin
 from kzoo.specs import DatasetSpec
 from kzoo.system import disk
-from kzoo.system.files import read_json, replacing, write_json, write_text
+from kzoo.system.files import read_json, replacing, sha256, write_json, write_text
 
 
 @dataclass(frozen=True)

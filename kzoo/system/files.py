@@ -4,6 +4,7 @@ What is unfinished has a name that `sweep` knows, so that nothing stays of a pro
 """
 
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -159,6 +160,12 @@ def finite(data: Any) -> Any:
     if isinstance(data, list | tuple):
         return [finite(value) for value in data]
     return data
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:
