@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from kzoo_contrastive.local_scores import location_nce, own_image, pair_scores
+from kzoo_contrastive.parts.local_scores import location_nce, own_image, pair_scores
 
 import kzoo
 from kzoo.errors import OptionsError

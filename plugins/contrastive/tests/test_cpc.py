@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from kzoo_contrastive import patches
 from kzoo_contrastive.cpc import crop_and_pad, turn
+from kzoo_contrastive.parts import patches
 
 import kzoo
 from kzoo.errors import OptionsError

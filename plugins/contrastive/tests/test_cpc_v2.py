@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from kzoo_contrastive import patch_augment, patches
-from kzoo_contrastive.options import PatchOptions
-from kzoo_contrastive.patch_augment import PRIMITIVES, augment_patches
+from kzoo_contrastive.parts import patch_augment, patches
+from kzoo_contrastive.parts.patch_augment import PRIMITIVES, augment_patches
+from kzoo_contrastive.specs.cpc_v2 import PatchOptions
 
 import kzoo
 from kzoo.layers import every_layer

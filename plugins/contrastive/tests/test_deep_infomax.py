@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from kzoo_contrastive.deep_infomax import ESTIMATORS, donsker_varadhan, jensen_shannon
-from kzoo_contrastive.local_scores import location_nce
+from kzoo_contrastive.parts.local_scores import location_nce
 
 import kzoo
 from kzoo import replicas

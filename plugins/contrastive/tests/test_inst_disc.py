@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from kzoo_contrastive.inst_disc import MEAN
-from kzoo_contrastive.nce import NoiseContrast, dot_products, draw_with_noise, mean_exponential
+from kzoo_contrastive.parts.nce import NoiseContrast, dot_products, draw_with_noise, mean_exponential
 
 import kzoo
 from kzoo.data import array_source

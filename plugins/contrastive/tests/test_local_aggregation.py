@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from kzoo_contrastive.inst_disc import MEAN
-from kzoo_contrastive.nce import dot_products, draw_with_noise
+from kzoo_contrastive.parts.nce import dot_products, draw_with_noise
 
 import kzoo
 from kzoo.errors import OptionsError

@@ -12,9 +12,9 @@ from kzoo.errors import OptionsError
 from kzoo.layers import BatchNormalization
 from kzoo.method import Batch, Logs, Method
 from kzoo.random import bernoulli, fold_in, integers
-from kzoo_contrastive.amdim_encoder import TORCH_UNIFORM
-from kzoo_contrastive.local_scores import NearIdentity, location_nce, pair_scores
-from kzoo_contrastive.options import AMDIMOptions
+from kzoo_contrastive.encoders.amdim_encoder import TORCH_UNIFORM
+from kzoo_contrastive.parts.local_scores import NearIdentity, location_nce, pair_scores
+from kzoo_contrastive.specs.amdim import AMDIMOptions
 
 
 class AMDIM(Method):

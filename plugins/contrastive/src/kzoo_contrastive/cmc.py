@@ -13,9 +13,9 @@ from kzoo.layers import mlp_head
 from kzoo.method import Batch, Logs, Method
 from kzoo.state import MemoryBank
 from kzoo_contrastive.inst_disc import MEAN
-from kzoo_contrastive.matches import matches
-from kzoo_contrastive.nce import NoiseContrast, compare, drawn_noise
-from kzoo_contrastive.options import CMCOptions
+from kzoo_contrastive.parts.matches import matches
+from kzoo_contrastive.parts.nce import NoiseContrast, compare, drawn_noise
+from kzoo_contrastive.specs.cmc import CMCOptions
 
 # L, a and b of sRGB colours lie within a mean plus or minus a width; the authors map that to [-1, 1], this to [0, 1]
 _MEANS, _WIDTHS = (50.0, 6.025, -6.6895), (50.0, 92.208, 101.1675)

@@ -11,8 +11,8 @@ from kzoo.errors import OptionsError
 from kzoo.layers import every_layer
 from kzoo.method import Batch, Logs, Method
 from kzoo.random import fold_in, integers
-from kzoo_contrastive import patches
-from kzoo_contrastive.options import CPCOptions
+from kzoo_contrastive.parts import patches
+from kzoo_contrastive.specs.cpc import CPCOptions
 
 
 class CPC(Method):
@@ -23,8 +23,8 @@ class CPC(Method):
     context c `[B, G, G, D]`, which at row i sees rows 0..i only -> W_k c_ij predicts z_(i+k)j, k = 1..5, by InfoNCE
     among all B G^2 patches of the batch: other images and other places are the negatives.
 
-    The geometry is relative to the image (`kzoo_contrastive.patches`): the paper's is 7 x 7 patches of 64 px in 256. A
-    patch must not see the others: with batch normalisation they would through its statistics, so take a backbone
+    The geometry is relative to the image (`kzoo_contrastive.parts.patches`): the paper's is 7 x 7 patches of 64 px in
+    256. A patch must not see the others: with batch normalisation they would through its statistics, so take a backbone
     without it (`backbone.options.norm: layer` or `none`), one that takes images of any size.
 
     Downstream goes the paper's representation, the mean of the embeddings of an image's patches, and "map" `[B, G, G,

@@ -5,10 +5,10 @@ contrastive predictive coding", ICML 2020).
 import tensorflow as tf
 
 from kzoo.method import Batch
-from kzoo_contrastive import patches
 from kzoo_contrastive.cpc import CPC, Predictor, crop_to_mosaic, patch_seeds
-from kzoo_contrastive.options import CPCV2Options
-from kzoo_contrastive.patch_augment import augment_patches
+from kzoo_contrastive.parts import patches
+from kzoo_contrastive.parts.patch_augment import augment_patches
+from kzoo_contrastive.specs.cpc_v2 import CPCV2Options
 
 
 class CPCV2(CPC):

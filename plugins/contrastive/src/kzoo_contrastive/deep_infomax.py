@@ -11,7 +11,7 @@ from kzoo.errors import OptionsError
 from kzoo.layers import BatchNormalization, LayerNormalization
 from kzoo.method import Batch, Group, Logs, Method
 from kzoo.random import fold_in, uniform
-from kzoo_contrastive.local_scores import (
+from kzoo_contrastive.parts.local_scores import (
     NearIdentity,
     location_nce,
     negative_count,
@@ -19,7 +19,7 @@ from kzoo_contrastive.local_scores import (
     pair_scores,
     positives,
 )
-from kzoo_contrastive.options import DeepInfoMaxOptions
+from kzoo_contrastive.specs.deep_infomax import DeepInfoMaxOptions
 
 
 class DeepInfoMax(Method):

@@ -11,7 +11,7 @@ from kzoo.data import Source, evaluation_batches
 from kzoo.layers import mlp_head
 from kzoo.method import Batch, Logs, Method
 from kzoo.random import example_seeds, fold_in
-from kzoo_contrastive.options import EMPSSLOptions
+from kzoo_contrastive.specs.emp_ssl import EMPSSLOptions
 
 _PATCHES = 4096  # of a bag that go through the network at once
 

@@ -11,8 +11,8 @@ from kzoo.data import Source, evaluation_batches
 from kzoo.layers import mlp_head
 from kzoo.method import Batch, Logs, Method
 from kzoo.state import MemoryBank
-from kzoo_contrastive.nce import NoiseContrast, compare, drawn_noise
-from kzoo_contrastive.options import InstDiscOptions
+from kzoo_contrastive.parts.nce import NoiseContrast, compare, drawn_noise
+from kzoo_contrastive.specs.inst_disc import InstDiscOptions
 
 MEAN = "mean_exponential"  # of the scores of a batch, among the figures of its loss
 NEIGHBOURS = 200  # that vote in the paper's own evaluation, section 3.4

@@ -12,8 +12,8 @@ from kzoo import replicas
 from kzoo.errors import OptionsError
 from kzoo.method import Batch, Logs
 from kzoo_contrastive.inst_disc import MEAN, InstDisc
-from kzoo_contrastive.nce import dot_products, draw_with_noise, mean_exponential
-from kzoo_contrastive.options import LocalAggregationOptions
+from kzoo_contrastive.parts.nce import dot_products, draw_with_noise, mean_exponential
+from kzoo_contrastive.specs.local_aggregation import LocalAggregationOptions
 
 _LEAST = 1e-7  # share of the close neighbours below which the loss does not grow further; the authors'
 

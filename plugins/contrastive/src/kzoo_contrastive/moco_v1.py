@@ -12,8 +12,8 @@ from kzoo.layers import mlp_head, split_batch_statistics
 from kzoo.method import Batch, Logs, Method
 from kzoo.random import fold_in
 from kzoo.state import EMATeacher, Queue
-from kzoo_contrastive.matches import matches
-from kzoo_contrastive.options import MoCoV1Options
+from kzoo_contrastive.parts.matches import matches
+from kzoo_contrastive.specs.moco_v1 import MoCoV1Options
 
 
 class MoCoV1(Method):

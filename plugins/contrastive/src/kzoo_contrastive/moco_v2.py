@@ -1,7 +1,7 @@
 """MoCo v2 (Chen, Fan, Girshick, He, "Improved baselines with momentum contrastive learning", 2020)."""
 
 from kzoo_contrastive.moco_v1 import MoCoV1
-from kzoo_contrastive.options import MoCoV2Options
+from kzoo_contrastive.specs.moco_v2 import MoCoV2Options
 
 
 class MoCoV2(MoCoV1):

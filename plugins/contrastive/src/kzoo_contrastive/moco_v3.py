@@ -9,8 +9,8 @@ from kzoo.layers import every_layer, mlp_head
 from kzoo.method import Batch, Logs, Method
 from kzoo.random import fold_in
 from kzoo.state import EMATeacher
-from kzoo_contrastive.matches import matches
-from kzoo_contrastive.options import MoCoV3Options
+from kzoo_contrastive.parts.matches import matches
+from kzoo_contrastive.specs.moco_v3 import MoCoV3Options
 
 
 class MoCoV3(Method):

@@ -8,8 +8,8 @@ from kzoo import augment, losses
 from kzoo.layers import mlp_head
 from kzoo.method import Batch, Logs, Method
 from kzoo.random import fold_in
-from kzoo_contrastive.matches import matches
-from kzoo_contrastive.options import SimCLROptions
+from kzoo_contrastive.parts.matches import matches
+from kzoo_contrastive.specs.simclr import SimCLROptions
 
 
 class SimCLR(Method):

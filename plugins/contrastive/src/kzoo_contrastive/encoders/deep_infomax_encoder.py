@@ -13,7 +13,7 @@ from kzoo_backbones.inputs import normalised_input
 
 from kzoo.errors import OptionsError
 from kzoo.layers import BatchNormalization
-from kzoo_contrastive.options import DeepInfoMaxEncoderOptions
+from kzoo_contrastive.specs.deep_infomax_encoder import DeepInfoMaxEncoderOptions
 
 
 def deep_infomax_encoder(

@@ -15,7 +15,7 @@ from kzoo_backbones.inputs import normalised_input
 
 from kzoo.errors import OptionsError
 from kzoo.layers import BatchNormalization
-from kzoo_contrastive.options import AMDIMEncoderOptions
+from kzoo_contrastive.specs.amdim_encoder import AMDIMEncoderOptions
 
 SIZES = (32, 64, 128)
 # torch's default, U(±1/sqrt(fan in)), as the released model has it

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from kzoo import augment
 from kzoo.random import bernoulli, fold_in, integers, normal, permutation, uniform
-from kzoo_contrastive.options import PatchOptions
+from kzoo_contrastive.specs.cpc_v2 import PatchOptions
 
 # AutoAugment's (Cubuk et al. 2019, table 6), without those that act on the histogram or on other images
 SHAPE = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")

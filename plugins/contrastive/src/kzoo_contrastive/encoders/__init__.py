@@ -1,0 +1,1 @@
+"""Encoders that came with a method and fit it."""
