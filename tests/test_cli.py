@@ -390,3 +390,14 @@ def test_the_bundled_plugins_are_light_too():
     )
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert answer.stdout.splitlines() == ["", "True"]
+
+
+def test_a_list_has_one_line_a_row_and_shows_of_each_what_there_is_room_for(run, monkeypatch):
+    """Names are whole; columns in the middle give way to the summary, and the summary ends where the line does."""
+    for width, columns in ((30, ["name", "summary"]), (160, ["name", "family", "needs", "summary"])):
+        monkeypatch.setenv("COLUMNS", str(width))
+        _, output, _ = run("list", "methods")
+        _, heading, *lines = output.splitlines()
+        assert heading.split() == columns
+        assert [line.split()[0] for line in lines] == ["contrast", "tiles"]
+        assert max(map(len, output.splitlines())) <= width

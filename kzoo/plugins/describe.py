@@ -1,7 +1,7 @@
 """What `kzoo list` and `kzoo show` say: records and options, as plain data and as tables."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from fnmatch import fnmatchcase
 from types import UnionType
@@ -28,6 +28,7 @@ _COLUMNS = {
     "modalities": ("name", "key", "summary"),
     "plugins": ("name", "distribution", "version", "status"),
 }
+_ROOM = 48  # letters that a summary needs to say something
 _COLOURS = {"ok": "green", "broken": "red", "disabled": "yellow"}
 
 
@@ -94,10 +95,16 @@ def print_list(console: Console, kinds: str, rows: list[dict[str, Any]], pattern
     if not rows:
         console.print(f"no {kinds} " + ("are installed" if pattern == "*" else f"match '{pattern}'"), markup=False)
         return
-    table = plain_table(*_COLUMNS[kinds], title=kinds)
-    for row in sorted(rows, key=lambda row: row["family"]) if "family" in _COLUMNS[kinds] else rows:
-        cells = _plugin_cells(row) if kinds == "plugins" else _cells(row)
-        table.add_row(*(cells[column] for column in _COLUMNS[kinds]))
+    rows = sorted(rows, key=lambda row: row["family"]) if "family" in _COLUMNS[kinds] else rows
+    cells = [_plugin_cells(row) if kinds == "plugins" else _cells(row) for row in rows]
+    columns = _that_fit(_COLUMNS[kinds], cells, console)
+    table = plain_table(*columns, title=kinds)
+    if columns[-1] == "summary":  # one line a row: the summary shows what there is room for
+        for column, name in zip(table.columns, columns, strict=True):
+            column.no_wrap, column.overflow = True, "ellipsis"
+            column.min_width = _width(name, cells) if name != "summary" else None
+    for row_cells in cells:
+        table.add_row(*(row_cells[column] for column in columns))
     console.print(table)
     for row in rows:
         if row.get("status") == "broken":
@@ -105,6 +112,21 @@ def print_list(console: Console, kinds: str, rows: list[dict[str, Any]], pattern
             console.print(f"\n[bold]{row['name']}[/] ({escape(origin or 'not installed')})")
             console.print(f"  what is wrong: {escape(row['problem'])}", soft_wrap=True)
             console.print(f"  what to do:    {escape(row['remedy'])}", soft_wrap=True)
+
+
+def _width(column: str, cells: Sequence[Mapping[str, str]]) -> int:
+    return max(len(column), *(len(row[column]) for row in cells))
+
+
+def _that_fit(columns: Sequence[str], cells: Sequence[Mapping[str, str]], console: Console) -> list[str]:
+    """The first column, the last, and as many of those between as leave the last one room to be read."""
+    chosen = list(columns)
+    while chosen[-1] == "summary" and len(chosen) > 2:
+        room = console.width - sum(_width(column, cells) + 2 for column in chosen[:-1])
+        if room >= min(_ROOM, _width(chosen[-1], cells)):
+            break
+        del chosen[-2]
+    return chosen
 
 
 def print_spec(console: Console, spec: Spec) -> None:
