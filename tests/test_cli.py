@@ -399,5 +399,6 @@ def test_a_list_has_one_line_a_row_and_shows_of_each_what_there_is_room_for(run,
         _, output, _ = run("list", "methods")
         _, heading, *lines = output.splitlines()
         assert heading.split() == columns
-        assert [line.split()[0] for line in lines] == ["contrast", "tiles"]
+        assert [line.split()[0] for line in lines] == ["contrast", "masked_words", "tiles"]
         assert max(map(len, output.splitlines())) <= width
+        assert any(line.rstrip().endswith("…") for line in lines) == (width == 30)

@@ -100,9 +100,9 @@ def print_list(console: Console, kinds: str, rows: list[dict[str, Any]], pattern
     columns = _that_fit(_COLUMNS[kinds], cells, console)
     table = plain_table(*columns, title=kinds)
     if columns[-1] == "summary":  # one line a row: the summary shows what there is room for
-        for column, name in zip(table.columns, columns, strict=True):
+        for column in table.columns:
             column.no_wrap, column.overflow = True, "ellipsis"
-            column.min_width = _width(name, cells) if name != "summary" else None
+        table.columns[-1].max_width = max(1, _room(columns, cells, console))
     for row_cells in cells:
         table.add_row(*(row_cells[column] for column in columns))
     console.print(table)
@@ -118,12 +118,16 @@ def _width(column: str, cells: Sequence[Mapping[str, str]]) -> int:
     return max(len(column), *(len(row[column]) for row in cells))
 
 
+def _room(columns: Sequence[str], cells: Sequence[Mapping[str, str]], console: Console) -> int:
+    """Letters that are left for the last column."""
+    return console.width - sum(_width(column, cells) + 2 for column in columns[:-1])
+
+
 def _that_fit(columns: Sequence[str], cells: Sequence[Mapping[str, str]], console: Console) -> list[str]:
     """The first column, the last, and as many of those between as leave the last one room to be read."""
     chosen = list(columns)
     while chosen[-1] == "summary" and len(chosen) > 2:
-        room = console.width - sum(_width(column, cells) + 2 for column in chosen[:-1])
-        if room >= min(_ROOM, _width(chosen[-1], cells)):
+        if _room(chosen, cells, console) >= min(_ROOM, _width(chosen[-1], cells)):
             break
         del chosen[-2]
     return chosen
