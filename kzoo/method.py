@@ -17,13 +17,14 @@ from kzoo.base.bridge import Bridge
 from kzoo.base.steps import Batch, Group, Logs, Step, StepLogs
 from kzoo.data.source import Source
 from kzoo.errors import OptionsError
+from kzoo.modality import Signature
 from kzoo.options import Options, place
 from kzoo.plugins import registry
 from kzoo.schedules import value_at
 from kzoo.specs import DataFacts
 from kzoo.system import surroundings
 
-__all__ = ["Batch", "Group", "Logs", "Method"]
+__all__ = ["Batch", "Group", "Logs", "Method", "Signature"]
 
 
 class Method(Bridge):
@@ -142,6 +143,14 @@ class Method(Bridge):
         """The Functional model that goes downstream: evaluated, saved and exported. By default the backbone."""
         return self.backbone
 
+    def signatures(self) -> dict[str, Signature]:
+        """What an export answers besides the embedding, by name: classify, reconstruct, depth.
+
+        Functions from float32 images in [0, 1] `[B, H, W, C]`, or int32 tokens `[B, T]`, to a dict of tensors whose
+        first axis is B, in inference mode. The weights they read are kept with the run.
+        """
+        return {}
+
     def chance(self) -> dict[str, float]:
         """What figures that `loss` logs are worth without learning, e.g. {"loss": log 4, "accuracy": 0.25}."""
         return {}
@@ -190,6 +199,12 @@ class Method(Bridge):
                 [f"{self.name}: remembers every example; tell their number on building it: data=source, or DataFacts"]
             )
         return self.data.examples
+
+    def require_classes(self) -> tuple[str, ...]:
+        """The names that labels index. Raises OptionsError where none are known."""
+        if not self.data.classes:
+            raise OptionsError([f"{self.name}: learns from labels, and the data has none; name data that has"])
+        return self.data.classes
 
     def epoch(self) -> tf.Tensor:
         """Epochs that are done before this step, with their fraction: a float32 scalar, in the graph."""

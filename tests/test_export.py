@@ -528,3 +528,12 @@ def test_a_backbone_of_text_answers_tokens(tmp_path):
         answer(tokens=tf.constant(given + 8))
     with pytest.raises(tf.errors.InvalidArgumentError):
         answer(tokens=tf.constant(given[:, :5]))
+
+
+def test_a_signature_that_answers_otherwise_than_its_function_is_refused(backbone, tmp_path):
+    def drifting(image):  # its export adds 1
+        return {"value": tf.reduce_mean(image, [1, 2, 3]) + (0.0 if tf.executing_eagerly() else 1.0)}
+
+    with pytest.raises(ExportError, match="differs from the method's 'drifting' by"):
+        export.export_backbone(backbone, tmp_path, name="a", metadata={}, signatures={"drifting": drifting})
+    assert not list(tmp_path.glob("a/*"))

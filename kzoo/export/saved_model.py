@@ -2,8 +2,9 @@
 
     <directory>/<name>/<version>/   saved_model.pb  variables/  assets.extra/kzoo.json
 
-The graph is traced from our own functions over the backbone's variables: no Keras object, optimizer or head is in it,
-and `check_ops` proves that it can only compute (a SavedModel is a program: it may carry operations that write files).
+The graph is traced from functions over the variables that they read, the backbone's and, for what a method answers
+besides, those of its heads: no Keras object, optimizer or teacher is in it, and `check_ops` proves that it can only
+compute (a SavedModel is a program: it may carry operations that write files).
 """
 
 import errno
@@ -20,6 +21,7 @@ import tensorflow as tf
 
 from kzoo.errors import ExportError
 from kzoo.export.check_ops import check_ops
+from kzoo.export.signature import as_float32
 from kzoo.modality import Served, Signature
 from kzoo.plugins.registry import modality_taking
 from kzoo.system.files import new_folder, sha256, sweep_dead
@@ -59,8 +61,8 @@ def export_backbone(
         size: (height, width) of the images to answer, for a backbone that takes any.
         vocabulary: of a backbone of text, what each token number stands for.
         metadata: JSON values, written to `assets.extra/kzoo.json` with the input size, width and kzoo's version.
-        signatures: further answers, each a function from float images in [0, 1], `[B,H,W,C]`, to a dict of tensors;
-            each is called over TensorFlow with the same uint8 `image` as `serving_default`.
+        signatures: further answers, each a function from float images in [0, 1], `[B,H,W,C]`, or int32 tokens `[B,T]`,
+            to a dict of tensors; each is called over TensorFlow with the same input as `serving_default`.
         bits: that grey values wider than 8 bits use in the data, as `kzoo.folder.read_image` was told.
 
     Raises:
@@ -88,7 +90,7 @@ def export_backbone(
             with new_folder(target) as beside:
                 _write(beside, served.functions)
                 check_ops(beside)
-                parity = self_check(beside, backbone, served)
+                parity = self_check(beside, backbone, served, signatures)
                 _write_metadata(beside, {**metadata, **facts, "parity": parity})
             return target
         except OSError as error:
@@ -97,45 +99,65 @@ def export_backbone(
             # Another exporter took this version meanwhile: the next one is ours.
 
 
-def self_check(path: Path, backbone: keras.Model, served: Served) -> dict[str, Any]:
+def self_check(
+    path: Path, backbone: keras.Model, served: Served, further: Mapping[str, Signature] | None = None
+) -> dict[str, Any]:
     """Load the export with TensorFlow and compare its embeddings with the backbone's, in batches of one and of three,
-    then in the modality's own way: of images, files of each kind (`kzoo.export.parity`).
+    and the answers of further signatures with those of the functions they were made from; then in the modality's own
+    way: of images, files of each kind (`kzoo.export.parity`).
 
     Returns what the modality's own way found; {} where it has none.
 
     Raises:
-        ExportError: an embedding is not a number, or differs by more than `TOLERANCE` (absolute, or relative to the
+        ExportError: an answer is not a number, or differs by more than `TOLERANCE` (absolute, or relative to the
             largest value above 1) and more than rounding explains: `_ROUNDINGS` times what the backbone's own answers
             differ, for one example between these batches, and for pixels that differ in their last bit.
     """
     signatures = tf.saved_model.load(str(path)).signatures
-    answer = signatures["serving_default"]
-    [key] = answer.structured_input_signature[1]
 
-    def embed(inputs: np.ndarray) -> np.ndarray:
-        return np.asarray(tf.cast(backbone(inputs, training=False)["embedding"], tf.float32))
+    def embed(inputs: Any) -> dict[str, tf.Tensor]:
+        return {"embedding": backbone(inputs, training=False)["embedding"]}
 
-    batches = served.samples[:1], served.samples[:3]
-    inputs = [served.takes(batch) for batch in batches]
-    expected = [embed(each) for each in inputs]
-    rounding = float(np.max(np.abs(expected[0] - expected[1][:1])))
-    if served.blurred:  # how far the backbone carries the last bit of what it takes
-        rounding = max(rounding, float(np.max(np.abs(embed(served.blurred(inputs[1])) - expected[1]))))
-    for batch, right in zip(batches, expected, strict=True):
-        received = answer(**{key: tf.constant(batch)})["embedding"].numpy()
-        difference = float(np.max(np.abs(received - right)))
-        allowed = max(TOLERANCE * max(1.0, float(np.max(np.abs(right)))), _ROUNDINGS * rounding)
-        if not difference <= allowed:  # also for NaN
-            raise ExportError(
-                f"{path}: for a batch of {len(batch)} the export differs from the backbone by {difference:.2g}, "
-                f"more than {allowed:.2g}; do not serve it"
-            )
+    for name, answer in {"serving_default": embed, **(further or {})}.items():
+        if fault := _difference(name, signatures[name], answer, served):
+            raise ExportError(f"{path}: {fault}; do not serve it")
     if served.parity is None:
         return {}
     try:
-        return served.parity(signatures, embed)
+        return served.parity(signatures, lambda inputs: _as_numbers(embed(inputs))["embedding"])
     except ExportError as error:
         raise ExportError(f"{path}: {error}") from None
+
+
+def _difference(name: str, loaded: Any, answer: Signature, served: Served) -> str:
+    """By how much a loaded signature answers otherwise than it may, in words; "" where it does not."""
+    [key] = loaded.structured_input_signature[1]
+    whose = "the backbone" if name == "serving_default" else f"the method's {name!r}"
+    batches = served.samples[:1], served.samples[:3]
+    inputs = [served.takes(batch) for batch in batches]
+    expected = one, three = [_as_numbers(answer(each)) for each in inputs]
+    blurred = _as_numbers(answer(served.blurred(inputs[1]))) if served.blurred else three
+    for batch, rights in zip(batches, expected, strict=True):
+        received = _as_numbers(loaded(**{key: tf.constant(batch)}))
+        for output, right in rights.items():
+            if right.dtype.kind != "f":  # names and counts
+                difference, allowed = float(not np.array_equal(received[output], right)), 0.0
+            else:
+                # what a batch of another size changes, and how far the network carries the last bit of what it takes
+                others = (one[output], three[output][:1]), (blurred[output], three[output])
+                rounding = max(float(np.max(np.abs(a - b))) for a, b in others)
+                difference = float(np.max(np.abs(received[output] - right)))
+                allowed = max(TOLERANCE * max(1.0, float(np.max(np.abs(right)))), _ROUNDINGS * rounding)
+            if not difference <= allowed:  # also for NaN
+                return (
+                    f"for a batch of {len(batch)} the export differs from {whose} by {difference:.2g}, more than "
+                    f"{allowed:.2g}"
+                )
+    return ""
+
+
+def _as_numbers(outputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {key: np.asarray(value) for key, value in as_float32("", outputs).items()}
 
 
 def _write(folder: Path, functions: Mapping[str, Any]) -> None:

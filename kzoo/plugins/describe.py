@@ -150,6 +150,7 @@ def print_spec(console: Console, spec: Spec) -> None:
         "splits": ", ".join(known.get("splits", ())),
         "images": _size(sides) if sides else "",
         "classes": known.get("classes"),
+        "learns from": "labels" if known.get("labels") else "",
         "source": known.get("source"),
         "licence": known.get("licence"),
         "plugin": f"{known['plugin']} ({known['distribution']})" if known["plugin"] else known["distribution"],

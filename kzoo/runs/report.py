@@ -180,19 +180,20 @@ def export_run(
     if not formats:
         return []
     source, _ = sources or open_sources(recipe)
-    encoder = run.encoder(source, console)
+    method = run.method(source, console)
     exports, written = destination or run.folder / "exports", []
     for format_name in formats:
         if format_name != "saved_model":
             raise ExportError(f"export.formats: '{format_name}' is unknown; known: saved_model")
         with console.status("exporting"), disk.writing(exports, ExportError):
             path = export_backbone(
-                encoder,
+                method.encoder,
                 exports,
                 name=recipe.name,
                 size=input_shape(recipe, source)[:2],
                 vocabulary=source.vocabulary,
                 metadata=_facts(run, source),
+                signatures=method.signatures(),
                 bits=(source.census or {}).get("images", {}).get("bits") or 16,
             )
         console.print(

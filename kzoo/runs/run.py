@@ -3,7 +3,8 @@
 recipe.yaml   every default written out      kzoo.json    versions, plugins, device, seed, status, the weights' origin
 checkpoints/  logs/  figures/                census.json  what lies in the folder of the data
 labels.json   the examples whose labels the method saw, where the recipe hides others
-backbone.weights.h5  evaluation.json         each made from a state of the training, which is written down with it
+backbone.weights.h5  heads.npz  evaluation.json  each made from a state of the training, written down with it; heads.npz
+              holds what the method's signatures read besides
 """
 
 import platform
@@ -27,6 +28,7 @@ from kzoo.plugins.load import describe, load_plugins
 from kzoo.recipe.load import load
 from kzoo.recipe.schema import Data, Recipe, changes, dump, recipe_hash
 from kzoo.runs import checkpoint
+from kzoo.runs.heads import load_heads, save_heads
 from kzoo.runs.plan import steps_per_epoch, view_size
 from kzoo.runs.provenance import Origin
 from kzoo.specs import DatasetSpec
@@ -68,6 +70,10 @@ class Run:
     @property
     def weights(self) -> Path:
         return self.folder / "backbone.weights.h5"
+
+    @property
+    def heads(self) -> Path:
+        return self.folder / "heads.npz"
 
     @property
     def census(self) -> Path:
@@ -176,30 +182,53 @@ class Run:
             return Origin(found.step, found.recipe_hash, found.made_with.get("data", ""))
         return known
 
-    def save_encoder(self, encoder: keras.Model, origin: Origin) -> None:
-        """Write the weights, and what they were made from."""
+    def save(self, method: Method, origin: Origin) -> None:
+        """Write the encoder's weights, and those that the method's signatures read, and what they were made from."""
         with replacing(self.weights) as scratch:
-            encoder.save_weights(scratch)
-        self.note(weights=origin.of(self.weights))
+            method.encoder.save_weights(scratch)
+        entries = {"weights": origin.of(self.weights)}
+        if method.signatures():
+            save_heads(self.heads, method)
+            entries["heads"] = origin.of(self.heads)
+        self.note(**entries)
 
-    def encoder(self, source: Source, console: Console | None = None) -> keras.Model:
-        """The trained encoder. Where the weights are missing, damaged or older than the training, they are made again
-        from the newest checkpoint, and the console is told.
+    def holds(self, method: Method, origin: Origin) -> bool:
+        """Whether the run has all that `save` would write, made from this state of the training."""
+        heads = not method.signatures() or origin.holds(self.heads, self.record.get("heads"))
+        return heads and origin.holds(self.weights, self.record.get("weights"))
+
+    def method(self, source: Source, console: Console | None = None) -> Method:
+        """The trained method, as far as its signatures go. Where weights are missing, damaged or older than the
+        training, they are made again from the newest checkpoint, and the console is told.
 
         Raises as `origin` does, and EvaluationError where there are neither weights nor a checkpoint.
         """
         origin = self.origin(source)
+        method = build_method(self.recipe, source)
+        if not self.holds(method, origin):
+            self._restore_weights(origin, source, console)
+        self._load_encoder(method)
+        if method.signatures():
+            load_heads(self.heads, method)
+        return method
+
+    def encoder(self, source: Source, console: Console | None = None) -> keras.Model:
+        """The trained encoder, as `method` gives it; of the other weights none are needed."""
+        origin = self.origin(source)
         if not origin.holds(self.weights, self.record.get("weights")):
             self._restore_weights(origin, source, console)
-        encoder = build_method(self.recipe, source).encoder
+        method = build_method(self.recipe, source)
+        self._load_encoder(method)
+        return method.encoder
+
+    def _load_encoder(self, method: Method) -> None:
         try:
-            encoder.load_weights(self.weights)
+            method.encoder.load_weights(self.weights)
         except Exception as error:  # Keras and h5py raise nearly anything where the layers are others
             raise EvaluationError(
                 f"{self.weights}: does not fit the backbone that the recipe builds now: {describe(error)}; install the "
                 "plugins that kzoo.json names"
             ) from error
-        return encoder
 
     def _restore_weights(self, origin: Origin, source: Source, console: Console | None) -> None:
         found = checkpoint.newest(self.checkpoints)
@@ -214,7 +243,7 @@ class Run:
         found.load(checkpoint.state(method), recipe_hash=origin.recipe_hash)
         remedy = "its weights are missing or damaged, and made again from a checkpoint"
         with disk.writing(self.folder, EvaluationError, remedy):
-            self.save_encoder(method.encoder, origin)
+            self.save(method, origin)
         if console:
             console.print(f"{self.weights}: made again from {found.path}", style="yellow", markup=False)
 

@@ -313,7 +313,7 @@ def check_sizes(subject: MethodSubject) -> None:
 
 
 def check_export(subject: MethodSubject) -> None:
-    """The encoder, exported and loaded with TensorFlow alone, answers what the method answers."""
+    """The encoder and the signatures, exported and loaded with TensorFlow alone, answer what the method answers."""
     method, key = subject.eager.method, subject.setup.key
     inputs = subject.inputs
     size = inputs.shape[1:3] if key == "image" else None
@@ -325,10 +325,11 @@ def check_export(subject: MethodSubject) -> None:
             size=size,
             metadata={},
             vocabulary=subject.source.vocabulary,
+            signatures=method.signatures(),
         )
     except ExportError as error:
         raise subject.fault(
-            f"its encoder cannot be exported: {error}", "let it be a Functional model that only computes"
+            f"it cannot be exported: {error}", "let encoder be a Functional model, and signatures only compute"
         ) from None
     served = tf.saved_model.load(str(path)).signatures["serving_default"](**{key: tf.constant(inputs)})["embedding"]
     if not np.allclose(served, method(inputs), atol=TOLERANCE, rtol=TOLERANCE):

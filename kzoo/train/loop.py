@@ -121,8 +121,8 @@ def _finish(
     seen: the training data as the method saw it; sources: with all labels, to train and to test on, for the probes.
     """
     _, test = sources
-    if not origin.holds(run.weights, run.record.get("weights")):
-        run.save_encoder(method.encoder, origin)
+    if not run.holds(method, origin):
+        run.save(method, origin)
     evaluated = read_json(run.evaluation).get("made_from") == made_from(run)
     formats = [name for name in recipe.export.formats if not exported(run, name)]
     if evaluated and not formats:

@@ -6,7 +6,7 @@ import tensorflow as tf
 from sklearn.decomposition import PCA
 
 from kzoo.data import Source, evaluation_batches, resize_and_crop, to_float
-from kzoo.method import Batch, Logs, Method
+from kzoo.method import Batch, Logs, Method, Signature
 from kzoo.random import fold_in, normal, uniform
 from kzoo_generative.baseline import channel_moments
 from kzoo_generative.networks import features, upconvolutions
@@ -69,6 +69,9 @@ class Autoencoder(Method):
     def reconstruct(self, images: tf.Tensor) -> tf.Tensor:
         """What the decoder makes of images (uint8, or float in [0, 1]), `[B, h, w, C]`, in inference mode."""
         return self.forward({"image": to_float(images)}, training=False)["reconstruction"]
+
+    def signatures(self) -> dict[str, Signature]:
+        return {"reconstruct": lambda images: {"image": self.reconstruct(images)}}
 
     def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray]:
         rebuilt = self.forward(batch, training=False)["reconstruction"]

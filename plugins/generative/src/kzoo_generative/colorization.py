@@ -9,7 +9,7 @@ from kzoo.augment import crop, draw_crops, draw_flips
 from kzoo.color import RGBToLab, lab_to_rgb, rgb_to_lab
 from kzoo.data import to_float
 from kzoo.layers import BatchNormalization
-from kzoo.method import Batch, Logs, Method
+from kzoo.method import Batch, Logs, Method, Signature
 from kzoo_generative.color_bins import BINS, rebalancing
 from kzoo_generative.options import ColorizationOptions
 
@@ -112,6 +112,9 @@ class Colorization(Method):
         logits = self.forward({"lightness": lightness / 100.0}, training=False)["logits"]
         ab = _resize(annealed_mean(tf.cast(logits, lightness.dtype)), images.shape[1])
         return lab_to_rgb(tf.concat([lightness, ab], axis=-1))
+
+    def signatures(self) -> dict[str, Signature]:
+        return {"colorize": lambda images: {"image": self.colorize(images)}}
 
     def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray]:
         lightness = 100.0 * tf.cast(batch["lightness"], "float32")
