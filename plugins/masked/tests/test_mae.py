@@ -189,3 +189,8 @@ def test_means_of_other_channels_are_refused():
         build(channels=1, mean=(0.5,) * 3, std=(0.2,) * 3)
     with pytest.raises(OptionsError, match="mean and std go together"):
         build(mean=(0.5,))
+
+
+def test_images_of_one_patch_are_refused():
+    with pytest.raises(OptionsError, match="mae: images are one patch of 8 pixels: nothing can be hidden"):
+        kzoo.build_method("mae", tiny_vision_transformer((8, 8, 3)))

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo import augment, patches
+from kzoo.errors import OptionsError
 from kzoo.method import Batch, Logs, Method
 from kzoo.random import fold_in, permutation
 from kzoo_masked.options import MAEOptions
@@ -46,6 +47,10 @@ class MAE(Method):
     def split(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         """The numbers of the kept patches and of the hidden ones, int32 `[B, k]` and `[B, T - k]`."""
         rows, columns = self.patches.grid(batch["image"])
+        if rows * columns < 2:
+            raise OptionsError(
+                [f"{self.name}: images are one patch of {self.patches.size} pixels: nothing can be hidden"]
+            )
         order = permutation(fold_in(batch["seed"], "mask"), rows * columns)
         kept = max(1, int(rows * columns * (1 - self.options.ratio)))
         return order[:, :kept], order[:, kept:]

@@ -41,14 +41,14 @@ class SimMIM(Method):
         channels = self.backbone.input_shape[-1]
         check_channels(self.name, self.options, channels)
         self.patches = patches.patches_of(self.backbone, "masked_tokens", method=self.name)
-        if self.square % self.patches.size or self.input_size % self.square:
+        if self.square % self.patches.size or self.input_size % self.square or self.input_size == self.square:
             raise OptionsError(
                 [
                     f"{self.name}: square: {self.square} must be a multiple of the backbone's patches of "
-                    f"{self.patches.size} and divide images of {self.input_size}"
+                    f"{self.patches.size} and a divisor of {self.input_size}, the side of images, that leaves several"
                 ]
             )
-        self.mask_token = MaskToken(self.patches.width, name="mask_token")
+        self.mask_token = patches.MaskToken(self.patches.width)
         self.head = keras.layers.Dense(self.patches.size**2 * channels, name="head")
         self.head.build((None, None, self.backbone.output["tokens"].shape[-1]))
         self.downstream = mean_of_tokens(self.backbone)
@@ -71,7 +71,7 @@ class SimMIM(Method):
         return tf.reshape(tf.repeat(tf.repeat(squares, times, axis=1), times, axis=2), [-1, rows * columns])
 
     def forward(self, batch: Batch, training: bool) -> Batch:
-        hidden, vector = self.hidden(batch), self.mask_token.value()
+        hidden, vector = self.hidden(batch), self.mask_token.read()
         tokens = patches.encode_masked(self.backbone, batch["image"], hidden, vector, training)["tokens"]
         return {"hidden": hidden, "predicted": self.head(tokens)}
 
@@ -89,17 +89,3 @@ class SimMIM(Method):
         predicted = full_precision(outputs["predicted"])
         painted = paint(images, hidden, predicted, size, self.options, by_patch=False)
         return {"image": images.numpy(), "seen": hide(images, hidden, size).numpy(), "rebuilt": painted.numpy()}
-
-
-class MaskToken(keras.layers.Layer):
-    """One learned vector `[D]`, which stands for every hidden patch."""
-
-    def __init__(self, width: int, name: str):
-        super().__init__(name=name)
-        start = keras.initializers.TruncatedNormal(stddev=0.02)
-        self.vector = self.add_weight(name="vector", shape=(width,), initializer=start)
-        self.built = True
-
-    def value(self) -> tf.Tensor:
-        """The vector, for `kzoo.patches.encode_masked`."""
-        return tf.convert_to_tensor(self.vector)
