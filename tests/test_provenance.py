@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -202,6 +203,15 @@ def test_a_test_split_that_is_gone_is_refused_and_another_that_is_asked_for_is_n
         run.check_test(run.recipe, None, run.tested())
     other = load(run.folder / "recipe.yaml", ["evaluate.data={name: digits, split: test}"])
     run.check_test(other, train, run.tested())
+
+
+def test_what_has_changed_is_told_of_the_same_folder_alone(first, run, tmp_path):
+    train, _ = open_sources(run.recipe)
+    fewer = {**train.census, "seen": 19}
+    with pytest.raises(DataError, match=r"was begun \(seen: 19, was 20\); restore"):
+        run.check_data(replace(train, census=fewer), "another")
+    with pytest.raises(DataError, match=r"was begun; restore"):
+        run.check_data(replace(train, census={**fewer, "folder": "/elsewhere"}), "another")
 
 
 def test_a_run_means_the_same_wherever_the_command_is_typed(first, run, tmp_path, monkeypatch):

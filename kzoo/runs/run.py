@@ -137,7 +137,8 @@ class Run:
         """Raise DataError where a source holds other examples than those of this digest; "" is not known."""
         if not digest or not source.digest or digest == source.digest:
             return
-        lines = changes(read_json(self.census), dict(source.census or {}))
+        then, now = read_json(self.census), dict(source.census or {})
+        lines = changes(then, now) if then.get("folder") == now.get("folder") else []  # of another, nothing is kept
         what = f" ({'; '.join(lines[:3])})" if lines else ""
         raise DataError(
             f"{source.name}{split}: holds other examples, or in another order, than when {self.folder} was begun{what};"
