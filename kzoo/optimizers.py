@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
+from pydantic import TypeAdapter
+
+from kzoo.schedules import Schedule, Scheduled, Time, bounds_of, value_at
 
 if TYPE_CHECKING:
     from kzoo.recipe.schema import Optimizer
+
+
+_SCHEDULE: TypeAdapter[Any] = TypeAdapter(Scheduled)
 
 
 def decays(variable: Any) -> bool:
@@ -20,23 +26,65 @@ def decays(variable: Any) -> bool:
     return len(variable.shape) > 1
 
 
+@keras.saving.register_keras_serializable("kzoo")
+class OverSteps(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule of `kzoo.schedules` as a function of the optimizer's step: a learning rate, or a weight decay.
+
+    Args:
+        option: the schedule, or its plain data. epochs: of the training. factor: what its value is multiplied by.
+    """
+
+    def __init__(self, option: Any, steps_per_epoch: int, epochs: int, factor: float = 1.0):
+        self.option = _SCHEDULE.validate_python(option)
+        self.steps_per_epoch, self.epochs, self.factor = steps_per_epoch, epochs, factor
+
+    def __call__(self, step: Any) -> tf.Tensor:
+        epoch = tf.cast(step, "float32") / self.steps_per_epoch
+        return self.factor * value_at(self.option, Time(epoch, self.epochs, step=1.0 / self.steps_per_epoch))
+
+    def get_config(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in ("steps_per_epoch", "epochs", "factor")}
+        return {"option": _SCHEDULE.dump_python(self.option, mode="json"), **own}
+
+
 class _Coupled:
     """Adds `l2 * weight` to the gradient of every decaying variable before the optimizer sees it.
 
-    decay_all: biases and normalisation parameters decay too, coupled or decoupled.
+    decay_all: biases and normalisation parameters decay too, coupled or decoupled. l2, decoupled: numbers, or
+    `OverSteps`; the decoupled decay here is for those that change, a constant one is Keras' own `weight_decay`.
     """
 
-    def __init__(self, *args: Any, l2: float = 0.0, decay_all: bool = False, **kwargs: Any):
+    def __init__(self, *args: Any, l2: Any = 0.0, decoupled: Any = 0.0, decay_all: bool = False, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.l2, self.decay_all = l2, decay_all
+        self.l2, self.decoupled, self.decay_all = _coefficient(l2), _coefficient(decoupled), decay_all
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        if self.l2 and (self.decay_all or decays(variable)):
-            gradient = tf.convert_to_tensor(gradient) + tf.cast(self.l2, gradient.dtype) * variable
+        if self.decay_all or decays(variable):
+            iterations = self.iterations  # type: ignore[attr-defined]
+            if self.l2:
+                gradient = tf.convert_to_tensor(gradient)
+                gradient = gradient + _now(self.l2, iterations, gradient.dtype) * variable
+            if self.decoupled:
+                share = _now(self.decoupled, iterations, variable.dtype) * tf.cast(learning_rate, variable.dtype)
+                self.assign_sub(variable, share * variable)  # type: ignore[attr-defined]
         super().update_step(gradient, variable, learning_rate)  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "l2": self.l2, "decay_all": self.decay_all}  # type: ignore[misc]
+        own = {"l2": _plain(self.l2), "decoupled": _plain(self.decoupled), "decay_all": self.decay_all}
+        return {**super().get_config(), **own}  # type: ignore[misc]
+
+
+def _coefficient(value: Any) -> Any:
+    """A number or an `OverSteps`, also from the configuration of one."""
+    return keras.optimizers.schedules.deserialize(value) if isinstance(value, dict) else value
+
+
+def _plain(value: Any) -> Any:
+    return keras.optimizers.schedules.serialize(value) if isinstance(value, OverSteps) else value
+
+
+def _now(value: Any, iterations: Any, kind: Any) -> tf.Tensor:
+    return tf.cast(value(iterations) if isinstance(value, OverSteps) else value, kind)
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -62,14 +110,14 @@ class LARS(keras.optimizers.Optimizer):
         self,
         learning_rate: Any = 0.1,
         momentum: float = 0.9,
-        l2: float = 0.0,
+        l2: Any = 0.0,
         trust: float = 1e-3,
         decay_all: bool = False,
         name: str = "lars",
         **kwargs: Any,
     ):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
-        self.momentum, self.l2, self.trust, self.decay_all = momentum, l2, trust, decay_all
+        self.momentum, self.l2, self.trust, self.decay_all = momentum, _coefficient(l2), trust, decay_all
 
     def build(self, variables: Any) -> None:
         if self.built:
@@ -82,7 +130,7 @@ class LARS(keras.optimizers.Optimizer):
         momentum = self.momenta[self._get_variable_index(variable)]
         gradient = tf.convert_to_tensor(gradient)
         if self.decay_all or decays(variable):
-            gradient = gradient + tf.cast(self.l2, variable.dtype) * variable
+            gradient = gradient + _now(self.l2, self.iterations, variable.dtype) * variable
         if decays(variable):
             weight_norm, gradient_norm = _norm(variable), _norm(gradient)
             known = tf.logical_and(weight_norm > 0, gradient_norm > 0)
@@ -92,8 +140,8 @@ class LARS(keras.optimizers.Optimizer):
         self.assign_sub(variable, learning_rate * momentum)
 
     def get_config(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("momentum", "l2", "trust", "decay_all")}
-        return {**super().get_config(), **own}
+        own = {name: getattr(self, name) for name in ("momentum", "trust", "decay_all")}
+        return {**super().get_config(), **own, "l2": _plain(self.l2)}
 
 
 def _norm(x: Any) -> tf.Tensor:
@@ -142,8 +190,8 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 
 def build(settings: "Optimizer", *, batch_size: int, steps_per_epoch: int, epochs: int) -> keras.optimizers.Optimizer:
     """The optimizer of a recipe. Call it inside the strategy's scope; `without_decay` before it is built."""
-    rate = WarmUp(
-        peak=settings.scaled_rate(batch_size),
+    rate: Any = WarmUp(
+        peak=settings.scaling(batch_size) * max(bounds_of(settings.learning_rate)),
         warmup=round(settings.warmup_epochs * steps_per_epoch),
         steps=epochs * steps_per_epoch,
         shape=settings.schedule,
@@ -151,12 +199,15 @@ def build(settings: "Optimizer", *, batch_size: int, steps_per_epoch: int, epoch
         milestones=tuple(epoch * steps_per_epoch for epoch in settings.milestones),
         drop=settings.drop,
     )
+    if isinstance(settings.learning_rate, Schedule):
+        rate = OverSteps(settings.learning_rate, steps_per_epoch, epochs, settings.scaling(batch_size))
+    decay: Any = settings.weight_decay
+    changing = isinstance(decay, Schedule)
+    if changing:
+        decay = OverSteps(decay, steps_per_epoch, epochs)
     coupled = settings.kind_of_decay == "coupled"
-    l2: dict[str, Any] = {
-        "l2": settings.weight_decay if coupled else 0.0,
-        "decay_all": settings.decay_scope == "all",
-    }
-    decoupled: dict[str, Any] = {} if coupled or not settings.weight_decay else {"weight_decay": settings.weight_decay}
+    l2: dict[str, Any] = {"l2": decay if coupled else 0.0, "decay_all": settings.decay_scope == "all"}
+    decoupled: dict[str, Any] = {} if coupled or not decay else {"decoupled" if changing else "weight_decay": decay}
     betas: dict[str, Any] = {"beta_1": settings.beta_1, "beta_2": settings.beta_2}
     if settings.name == "sgd":
         return SGD(rate, momentum=settings.momentum, nesterov=settings.nesterov, **l2, **decoupled)
@@ -197,6 +248,7 @@ def another(
     config = optimizer.get_config()
     if weight_decay is not None:
         config["l2" if config.get("l2") else "weight_decay"] = weight_decay
+        config |= {"decoupled": 0.0} if config.get("decoupled") else {}
     rate = config["learning_rate"]
     if isinstance(rate, dict) and constant:
         schedule = keras.optimizers.schedules.deserialize(rate)

@@ -56,6 +56,10 @@ class Schedule(Options):
         """The lowest and the highest value it takes, in any order, perhaps others between."""
         raise TypeError(f"{type(self).__name__} must define bounds()")
 
+    def words(self) -> str:
+        """It in words, for the plan: "cosine from 0.04 to 0.4"."""
+        raise TypeError(f"{type(self).__name__} must define words()")
+
 
 class _Way(Schedule):
     """From `start` to `end`, in `epochs` epochs or in the whole training; then it stays there."""
@@ -66,6 +70,10 @@ class _Way(Schedule):
 
     def bounds(self) -> Iterator[float]:
         yield from (self.start, self.end)
+
+    def words(self) -> str:
+        within = f" in {self.epochs:g} epochs" if self.epochs else ""
+        return f"{getattr(self, 'schedule')} from {self.start:g} to {self.end:g}{within}"  # noqa: B009
 
 
 class Linear(_Way):
@@ -107,6 +115,9 @@ class Steps(Schedule):
     def bounds(self) -> Iterator[float]:
         yield from (self.start, self.start * self.factor ** len(self.epochs))
 
+    def words(self) -> str:
+        return f"{self.start:g}, x {self.factor:g} at epochs {', '.join(f'{epoch:g}' for epoch in self.epochs)}"
+
 
 class WarmUp(Schedule):
     """A straight line from 0 to where another schedule begins, then that schedule over what is left of the training.
@@ -129,6 +140,9 @@ class WarmUp(Schedule):
 
     def bounds(self) -> Iterator[float]:
         yield from (0.0, *bounds_of(self.then))
+
+    def words(self) -> str:
+        return f"warm-up of {self.epochs:g} epochs, then {words_of(self.then)}"
 
 
 def _kind(option: Any) -> str | None:
@@ -168,6 +182,11 @@ def bounds_of(option: Any) -> list[float]:
     return list(option.bounds()) if isinstance(option, Schedule) else [float(option)]
 
 
+def words_of(option: Any) -> str:
+    """A number or a schedule in words."""
+    return option.words() if isinstance(option, Schedule) else f"{option:.4g}"
+
+
 @dataclass(frozen=True)
 class _Within:
     """Refuses an option that leaves a range at any time. above: whether `low` itself is refused."""
@@ -185,6 +204,13 @@ class _Within:
         return option
 
 
+def _not_only_zero(option: Any) -> Any:
+    if max(bounds_of(option)) == 0.0:
+        raise ValueError("expected above 0; received 0")
+    return option
+
+
 Share = Annotated[Scheduled, AfterValidator(_Within(0.0, 1.0))]  # a momentum, a probability
 Positive = Annotated[Scheduled, AfterValidator(_Within(0.0, above=True))]  # a temperature
+Rate = Annotated[Scheduled, AfterValidator(_Within(0.0)), AfterValidator(_not_only_zero)]  # a learning rate
 NonNegative = Annotated[Scheduled, AfterValidator(_Within(0.0))]  # the weight of a loss, a weight decay

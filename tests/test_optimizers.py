@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kzoo import optimizers
 from kzoo.recipe.schema import Optimizer
@@ -126,3 +127,37 @@ def test_steps_drop_at_their_epochs():
 
 def test_rate_grows_with_the_batch():
     assert rates([0], schedule="constant", per=256)[0] == pytest.approx(1.0)
+
+
+def test_a_learning_rate_may_be_a_schedule_of_its_own():
+    """From 0 to 0.5 in two epochs of ten steps, the first step a twentieth of it; then a line to 0.1, per 256."""
+    rate = {"schedule": "warmup", "epochs": 2, "then": {"schedule": "linear", "start": 0.5, "end": 0.1}}
+    np.testing.assert_allclose(rates([0, 19, 60, 100], learning_rate=rate, per=256), [0.05, 1.0, 0.6, 0.2], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "decay"), [("sgd", "coupled"), ("adamw", None), ("lars", None)])
+def test_a_weight_decay_that_changes_is_at_each_step_the_constant_of_that_step(name, decay):
+    """Cosine from 0.2 to 0.6 in two epochs of one step: 0.2, then 0.4. The same steps with these as constants agree."""
+
+    def run(weight_decay, at):
+        settings = Optimizer(name=name, learning_rate=0.5, schedule="constant", decay=decay, weight_decay=weight_decay)
+        made = optimizers.build(settings, batch_size=1, steps_per_epoch=1, epochs=2)
+        again = type(made).from_config(made.get_config())
+        weight, bias = tf.Variable([[3.0, 4.0]]), tf.Variable([1.0])
+        optimizers.without_decay(again, [weight, bias])
+        again.build([weight, bias])
+        again.iterations.assign(at)
+        again.apply([tf.constant([[1.0, 0.0]]), tf.constant([0.5])], [weight, bias])
+        return [*weight.numpy().ravel(), *bias.numpy()]
+
+    changing = {"schedule": "cosine", "start": 0.2, "end": 0.6}
+    for at, constant in ((0, 0.2), (1, 0.4)):
+        np.testing.assert_allclose(run(changing, at), run(constant, at), rtol=1e-6)
+    assert run(changing, 0) != pytest.approx(run(changing, 1))
+
+
+def test_a_group_with_its_own_decay_keeps_no_schedule_of_the_recipe():
+    settings = Optimizer(name="adamw", learning_rate=0.5, weight_decay={"schedule": "linear", "start": 0.1, "end": 0.2})
+    made = optimizers.build(settings, batch_size=1, steps_per_epoch=1, epochs=2)
+    other = optimizers.another(made, 1.0, weight_decay=0.0)
+    assert (bool(made.decoupled), other.decoupled, other.weight_decay) == (True, 0.0, 0.0)

@@ -14,11 +14,12 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 import kzoo
-from kzoo.options import absolute
+from kzoo.options import absolute, place
 from kzoo.plugins import registry
 from kzoo.recipe.checks import FIND, check_plugins, find_quietly
 from kzoo.recipe.document import Document, value_at
 from kzoo.recipe.schema import FORMAT, Optimizer, Recipe, Train, section_of
+from kzoo.schedules import Schedule
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -66,7 +67,7 @@ def _check_schema(document: Document) -> Recipe | None:
     except ValidationError as error:
         for item in registry.complaints(error):
             broken.add(item["loc"][0])
-            document.problem(item["loc"], _advice(document, item) or registry.explain(item, Recipe))
+            document.problem(place(item), _advice(document, item) or registry.explain(item, Recipe))
     optimizer = None if "optimizer" in broken else section_of(document.data, "optimizer", Optimizer)
     train = None if "train" in broken else section_of(document.data, "train", Train)
     if optimizer:
@@ -118,6 +119,11 @@ def _optimizer_problems(optimizer: Optimizer, epochs: int | None) -> Iterator[tu
             yield key, f"only {' and '.join(names)} can use it, not {optimizer.name}"
     if epochs and optimizer.warmup_epochs > epochs:
         yield "warmup_epochs", f"{optimizer.warmup_epochs:g} is more than train.epochs, {epochs}"
+    if isinstance(optimizer.learning_rate, Schedule):
+        for key in ("schedule", "warmup_epochs", "milestones", "drop", "final"):
+            if getattr(optimizer, key) != Optimizer.model_fields[key].default:
+                yield key, "learning_rate is a schedule and says this itself"
+        return
     milestones = list(optimizer.milestones)
     if optimizer.schedule == "step" and not milestones:
         yield "milestones", "missing; schedule step drops the learning rate at these epochs"

@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from kzoo.options import refuse_huge
 from kzoo.recipe.document import dotted
+from kzoo.schedules import NonNegative, Rate, bounds_of
 
 SectionType = TypeVar("SectionType", bound="Section")
 FORMAT = 1
@@ -80,7 +81,9 @@ class Optimizer(Section):
     """The optimizer, its learning rate and how both change over the epochs."""
 
     name: Literal["sgd", "lars", "adam", "adamw"] = Field("sgd", description="update rule")
-    learning_rate: float = Field(0.06, gt=0, description="peak learning rate, before scaling by `per`")
+    learning_rate: Rate = Field(
+        0.06, description="peak learning rate, before scaling by `per`; or a schedule of its own, `kzoo.schedules`"
+    )
     per: int | None = Field(
         None,
         gt=0,
@@ -90,7 +93,9 @@ class Optimizer(Section):
     nesterov: bool = Field(False, description="Nesterov's momentum, sgd only")
     beta_1: float = Field(0.9, ge=0, lt=1, description="decay of the first moment, adam and adamw")
     beta_2: float = Field(0.999, ge=0, lt=1, description="decay of the second moment, adam and adamw")
-    weight_decay: float = Field(5e-4, ge=0, description="weight decay, of what decay_scope says")
+    weight_decay: NonNegative = Field(
+        5e-4, description="weight decay, of what decay_scope says; a number or a schedule"
+    )
     decay: Literal["coupled", "decoupled"] | None = Field(
         None,
         description="coupled: part of the gradient, as papers with sgd, lars and adam mean it; decoupled: beside it, "
@@ -112,9 +117,9 @@ class Optimizer(Section):
         None, gt=0, description="largest norm of each variable's gradient; none: not clipped"
     )
 
-    def scaled_rate(self, batch_size: int) -> float:
-        """The peak learning rate for a global batch: `learning_rate * batch_size / per`."""
-        return self.learning_rate * batch_size / self.per if self.per else self.learning_rate
+    def scaling(self, batch_size: int) -> float:
+        """What the learning rate is multiplied by for a global batch: `batch_size / per`."""
+        return batch_size / self.per if self.per else 1.0
 
     @property
     def kind_of_decay(self) -> Literal["coupled", "decoupled"]:
@@ -211,7 +216,7 @@ class Recipe(Section):
     @property
     def scaled_learning_rate(self) -> float:
         """The peak learning rate for this recipe's batch."""
-        return self.optimizer.scaled_rate(self.train.batch_size)
+        return max(bounds_of(self.optimizer.learning_rate)) * self.optimizer.scaling(self.train.batch_size)
 
 
 def dump(recipe: Recipe) -> str:

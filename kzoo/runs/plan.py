@@ -17,6 +17,7 @@ from kzoo.options import FolderOptions
 from kzoo.plugins import registry
 from kzoo.plugins.describe import plain_table
 from kzoo.recipe.schema import Data, Labels, Recipe
+from kzoo.schedules import Schedule, words_of
 from kzoo.specs import lacks_labels
 
 
@@ -132,14 +133,15 @@ def rows(recipe: Recipe, examples: int | None = None) -> Iterator[tuple[str, str
     yield "method", recipe.method.name, recipe.method.options
     momentum = f", momentum {optimizer.momentum:g}" if optimizer.name in ("sgd", "lars") else ""
     scope = " of all parameters" if optimizer.decay_scope == "all" else ""
-    decay = f"{optimizer.kind_of_decay} weight decay {optimizer.weight_decay:g}{scope}"
+    decay = f"{optimizer.kind_of_decay} weight decay {words_of(optimizer.weight_decay)}{scope}"
     yield "optimizer", f"{optimizer.name}{momentum}, {decay}", {}
     rate = f"{recipe.scaled_learning_rate:.4g}"
     if optimizer.per:
-        rate += f" (= {optimizer.learning_rate:g} x {training.batch_size} / {optimizer.per})"
+        rate += f" (= {words_of(optimizer.learning_rate)} x {training.batch_size} / {optimizer.per})"
     if optimizer.warmup_epochs:
         rate += f", warm-up of {optimizer.warmup_epochs:g} epoch" + "s" * (optimizer.warmup_epochs != 1)
-    rate += f", {optimizer.schedule}"
+    own = isinstance(optimizer.learning_rate, Schedule)
+    rate += f", {words_of(optimizer.learning_rate) if own else optimizer.schedule}"
     if optimizer.milestones:
         rate += f" x {optimizer.drop:g} at epochs {', '.join(map(str, optimizer.milestones))}"
     yield "learning rate", rate, {}
