@@ -116,6 +116,11 @@ def _smooth_l1(recipe: Recipe, batch: int) -> float:
 _WIDTHS = {"vit_base": 768}
 
 
+def _half_cosines_of_views(recipe: Recipe, batch: int) -> float:
+    options = recipe.method.options
+    return math.log(options["prototypes"]) + 1 / (2 * options["head"][-1] * options["student_temperature"] ** 2)
+
+
 def _prototypes(recipe: Recipe, batch: int) -> float:
     """A teacher that says of all views what the student says, more sharply, by cosines of variance 1 / d."""
     options = recipe.method.options
@@ -233,6 +238,14 @@ BEGINNINGS = {
     ),
     "dino": Beginning("log K + (1 / (2 T^2) - 1 / (T t)) / d", _prototypes, 1.0, _ALIKE, batch=4),
     "ibot": Beginning("log K + (1 / (2 T^2) - 1 / (T t)) / d", _prototypes, 1.0, _ALIKE, "view_loss", 4),
+    "dinov2": Beginning(
+        "log K + 1 / (2 d T^2), of views",
+        _half_cosines_of_views,
+        1.0,
+        "untrained, a balanced teacher has eight views of noise share prototypes that the student has not",
+        "view_loss",
+        4,
+    ),
     "emp_ssl": Beginning(
         "coding rate B / 2 log(1 + d / (B epsilon))", _coding_rate, 2.0, "B projections at right angles", "coding_rate"
     ),

@@ -368,28 +368,31 @@ class TransformerBlock(keras.layers.Layer):
 class UnitDense(keras.layers.Layer):
     """Cosines between the input and `units` prototypes: `L2(x) W`, the columns of W of unit norm, no bias.
 
-    The last layer of DINO, iBOT and SwAV (Caron et al. 2020, 2021): a weight-normalised Dense layer whose gain is 1.
-    Input shape: `[..., D]`. Output shape: `[..., units]`, in [-1, 1], in full precision.
+    The last layer of DINO, iBOT and SwAV (Caron et al. 2020, 2021): a weight-normalised Dense layer whose gain is 1,
+    or, with `gain`, begins at 1 and is learnt for each unit.
+    Input shape: `[..., D]`. Output shape: `[..., units]`, in [-1, 1] times the gain, in full precision.
     """
 
-    def __init__(self, units: int, **kwargs: Any):
+    def __init__(self, units: int, gain: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
-        self.units = units
+        self.units, self.has_gain = units, gain
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         start = keras.initializers.RandomNormal(stddev=0.02)
         self.kernel = self.add_weight(name="kernel", shape=(input_shape[-1], self.units), initializer=start)
+        self.gain = self.add_weight(name="gain", shape=(self.units,), initializer="ones") if self.has_gain else None
 
     def call(self, inputs: Any) -> Any:
         rows = l2_normalize(tf.convert_to_tensor(inputs))
         kernel = tf.cast(full_precision(tf.convert_to_tensor(self.kernel)), rows.dtype)
-        return tf.matmul(rows, tf.math.l2_normalize(kernel, axis=0, epsilon=1e-12))
+        cosines = tf.matmul(rows, tf.math.l2_normalize(kernel, axis=0, epsilon=1e-12))
+        return cosines if self.gain is None else cosines * tf.cast(tf.convert_to_tensor(self.gain), cosines.dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (*input_shape[:-1], self.units)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "units": self.units}
+        return {**super().get_config(), "units": self.units, "gain": self.has_gain}
 
 
 def mlp_head(

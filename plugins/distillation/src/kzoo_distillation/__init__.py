@@ -1,1 +1,1 @@
-"""Self-distillation methods for kzoo: BYOL, SimSiam, DINO, iBOT."""
+"""Self-distillation methods for kzoo: BYOL, SimSiam, DINO, iBOT, DINOv2."""

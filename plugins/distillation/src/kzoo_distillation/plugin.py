@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from kzoo.hookspecs import hookimpl
 from kzoo.specs import MethodSpec
-from kzoo_distillation.options import BYOLOptions, DINOOptions, IBOTOptions, SimSiamOptions
+from kzoo_distillation.options import BYOLOptions, DINOOptions, DINOv2Options, IBOTOptions, SimSiamOptions
 
 
 @hookimpl
@@ -49,4 +49,24 @@ def kzoo_methods() -> Iterator[MethodSpec]:
         requires=("embedding", "tokens", "masked_tokens"),
         any_size=True,
         check_options={"head": (32, 16), "prototypes": 24, "local_views": 2, "local_size": 16, "freeze_epochs": 0},
+    )
+    yield MethodSpec(
+        name="dinov2",
+        target="kzoo_distillation.dinov2:DINOv2",
+        options=DINOv2Options,
+        family="distillation",
+        summary="DINO and iBOT with heads of their own, balanced targets, and class tokens that keep apart",
+        paper="Oquab, Darcet, Moutakanni, Vo, Szafraniec et al., TMLR 2024, arXiv:2304.07193",
+        requires=("embedding", "tokens", "masked_tokens"),
+        any_size=True,
+        least_examples=2,
+        check_options={
+            "head": (32, 16),
+            "patch_head": (32, 16),
+            "prototypes": 24,
+            "local_views": 2,
+            "local_size": 16,
+            "freeze_epochs": 0,
+            "patch_lr_scale": 1.0,
+        },
     )

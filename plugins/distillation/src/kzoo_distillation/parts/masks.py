@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from kzoo.random import fold_in, in_double, integers, uniform
+from kzoo.random import bernoulli, fold_in, in_double, integers, uniform
 
 _ASPECT = math.log(10 / 3)  # the logarithm of height / width is uniform in this and its negative
 _TRIES = 10
@@ -57,6 +57,28 @@ def block_mask(
 def smallest_block(grid: tuple[int, int]) -> float:
     """The least area that is drawn: that of a square of a third of the grid's side, 16 of 14 x 14 patches."""
     return float((min(grid) // 3) ** 2)
+
+
+def mask_one_of_two(keys: tf.Tensor, grid: tuple[int, int], shares: tuple[float, float]) -> dict[str, tf.Tensor]:
+    """Masks for two views of each image, of which one has any (DINOv2); a share of its patches is hidden, in blocks.
+
+    Returns "hidden", bool `[2B, T]`, of all views; "view", int `[B]`, which of the two is masked; and of it "places",
+    int `[B, m]`, the numbers of the most patches that may be hidden, those that are first, and "counted", which are.
+    """
+    count = grid[0] * grid[1]
+    share = uniform(fold_in(keys, "share"), (), *shares)
+    hidden = block_mask(keys, grid, share * count, smallest=4.0, largest=count / 2)
+    view = tf.cast(bernoulli(fold_in(keys, "view"), 0.5), tf.int32)
+    of_both = (tf.range(2)[None] == view[:, None])[..., None] & hidden[:, None]
+    places = tf.argsort(tf.cast(~hidden, tf.int32), stable=True)[:, : max(1, int(shares[1] * count))]
+    counted = tf.gather(hidden, places, batch_dims=1)
+    return {"hidden": tf.reshape(of_both, [-1, count]), "view": view, "places": places, "counted": counted}
+
+
+def at_places(tokens: tf.Tensor, view: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    """Of the tokens of two views of each image, `[2b, T, D]`, those of one view at some places: `[b, m, D]`."""
+    of_views = tf.reshape(tokens, [-1, 2, *tokens.shape[1:]])
+    return tf.gather(tf.gather(of_views, view, batch_dims=1), places, batch_dims=1)
 
 
 def patch_loss(taught: tf.Tensor, said: tf.Tensor, hidden: tf.Tensor) -> tf.Tensor:

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo import augment
-from kzoo.layers import UnitDense, mlp_head
+from kzoo.layers import UnitDense, every_layer, mlp_head
 from kzoo.method import Batch, Group, Method
 from kzoo.random import fold_in
 from kzoo.state import Centre, EMATeacher
@@ -71,10 +71,12 @@ class MultiCrop(Method):
         return {"view 0": first, "view 1": second, "prototype": said}
 
 
-def prototype_head(inputs: int, widths: tuple[int, ...], prototypes: int, name: str) -> keras.Sequential:
-    """Dense, GELU, ..., Dense, unit norm, cosines with K prototypes: `[b, inputs]` to `[b, K]`."""
+def prototype_head(
+    inputs: int, widths: tuple[int, ...], prototypes: int, name: str, *, gain: bool = False
+) -> keras.Sequential:
+    """Dense, GELU, ..., Dense, unit norm, cosines with K prototypes, each times a gain: `[b, inputs]` to `[b, K]`."""
     mlp = mlp_head(widths, activation="gelu", name="mlp")
-    head = keras.Sequential([mlp, UnitDense(prototypes, name="prototypes")], name=name)
+    head = keras.Sequential([mlp, UnitDense(prototypes, gain=gain, name="prototypes")], name=name)
     head.build((None, inputs))
     return head
 
@@ -97,3 +99,8 @@ def over_pairs(taught: tf.Tensor, said: tf.Tensor) -> tf.Tensor:
 def entropy(probabilities: tf.Tensor) -> tf.Tensor:
     """The mean entropy of rows `[..., K]`: 0 or log K tell of collapse."""
     return tf.reduce_mean(-tf.reduce_sum(tf.math.xlogy(probabilities, probabilities), axis=-1))
+
+
+def patch_projection(backbone: keras.Model) -> keras.layers.Layer:
+    """The convolution that turns the patches of a vision transformer into tokens."""
+    return next(layer for layer in every_layer(backbone) if isinstance(layer, keras.layers.Conv2D))
