@@ -1,0 +1,276 @@
+"""Video files and stereo pairs: which frames are read, what is left out and why, and that it is prepared once."""
+
+import wave
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import tensorflow as tf
+from kzoo_temporal.data import frames, video_files
+from kzoo_temporal.data.clips import video_source
+from kzoo_temporal.data.frames import Index, index_of, read_frames
+from kzoo_temporal.data.samples import rectified
+from kzoo_temporal.data.stereo_files import stereo_files
+from kzoo_temporal.options import StereoFileOptions, VideoFileOptions
+from PIL import Image
+
+from kzoo.data import evaluation_batches, training_stream
+from kzoo.errors import DataError, NoSplit
+from kzoo.plugins import registry
+
+RATE, COUNT = 25, 60
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("KZOO_CACHE", str(tmp_path / "cache"))
+
+
+def write_video(path: Path, count=COUNT, ticks=None, every=20) -> Path:
+    """Frame i has the bits of i as eight white or black columns; key frames at every `every`-th."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 64, "yuv420p", every
+        stream.options = {"sc_threshold": "1000000000"}  # no further key frames where the picture changes
+        stream.codec_context.time_base = Fraction(1, RATE)
+        stream.codec_context.qmin = stream.codec_context.qmax = 1
+        for number in range(count):
+            bits = np.repeat(number >> np.arange(8) & 1, 8)[None, :, None] * np.ones((64, 64, 3))
+            frame = av.VideoFrame.from_ndarray((255 * bits).astype(np.uint8), format="rgb24")
+            frame.pts, frame.time_base = (ticks[number] if ticks is not None else number), Fraction(1, RATE)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def number_of(pixels) -> np.ndarray:
+    """The number of each frame, from its columns."""
+    columns = np.asarray(pixels, float).mean(axis=(-3, -1))
+    return ((columns.reshape(*columns.shape[:-1], 8, -1).mean(axis=-1) > 127) << np.arange(8)).sum(axis=-1)
+
+
+def options(**values):
+    return VideoFileOptions(**{"size": 16, "fps": 5, "length": 3, "step": 1, **values})
+
+
+class TestFrames:
+    def test_the_index_has_every_frame_and_where_decoding_can_begin(self, tmp_path):
+        index = index_of(write_video(tmp_path / "a.mp4"))
+        np.testing.assert_allclose(index.seconds, np.arange(COUNT) / RATE, atol=1e-6)
+        assert list(np.flatnonzero(index.key)) == [0, 20, 40]
+
+    def test_exactly_the_chosen_frames_are_read(self, tmp_path):
+        path = write_video(tmp_path / "a.mp4")
+        index, chosen = index_of(path), np.array([3, 4, 4, 41, 59])
+        out = np.zeros((5, 16, 16, 3), np.uint8)
+        assert read_frames(path, index, chosen, out) == 5
+        np.testing.assert_array_equal(number_of(out), chosen)
+
+    def test_what_lies_before_a_key_frame_is_not_decoded(self, tmp_path, monkeypatch):
+        path = write_video(tmp_path / "a.mp4")
+        index, decoded = index_of(path), []
+        fitted = frames._fitted
+        monkeypatch.setattr(frames, "_fitted", lambda frame, *size: decoded.append(frame.pts) or fitted(frame, *size))
+        sought = []
+        opened = frames._opened
+
+        class Spy:
+            def __init__(self, container):
+                self.container, self.streams = container, container.streams
+
+            def seek(self, tick, **more):
+                sought.append(tick)
+                return self.container.seek(tick, **more)
+
+            def decode(self, stream):
+                return self.container.decode(stream)
+
+        class Opened:
+            def __init__(self, path):
+                self.manager = opened(path)
+
+            def __enter__(self):
+                return Spy(self.manager.__enter__())
+
+            def __exit__(self, *error):
+                return self.manager.__exit__(*error)
+
+        monkeypatch.setattr(frames, "_opened", Opened)
+        out = np.zeros((2, 16, 16, 3), np.uint8)
+        read_frames(path, index, np.array([1, 45]), out)
+        assert sought == [index.ticks[40]]
+        assert len(decoded) == 2
+        np.testing.assert_array_equal(number_of(out), [1, 45])
+
+    def test_at_a_rate_the_last_frame_that_has_begun_is_seen(self):
+        seconds = np.array([0.0, 0.1, 0.5, 0.55, 1.0])  # one is shown for long
+        index = Index(np.arange(5), seconds, np.ones(5, bool))
+        np.testing.assert_array_equal(index.at_rate(5), [0, 1, 1, 3, 3, 4])
+        np.testing.assert_array_equal(index.at_rate(None), np.arange(5))
+
+    def test_a_variable_frame_rate_gives_even_clips(self, tmp_path):
+        ticks = np.cumsum(np.where(np.arange(COUNT) < 30, 1, 5))  # 25 a second, then 5
+        path = write_video(tmp_path / "a.mkv", ticks=ticks)
+        index = index_of(path)
+        chosen = index.at_rate(5)
+        assert list(np.diff(chosen)[:5]) == [5] * 5
+        assert set(np.diff(chosen)[-20:]) == {1}
+        out = np.zeros((len(chosen), 8, 8, 3), np.uint8)
+        assert read_frames(path, index, chosen, out) == len(chosen)
+        np.testing.assert_array_equal(number_of(out), chosen)
+
+    def test_frames_are_scaled_to_cover_and_cut_in_the_middle(self, tmp_path):
+        picture = np.zeros((32, 64, 3), np.uint8)
+        picture[:, 16:48] = 255  # the middle square is white
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        assert frames._fitted(frame, 32, 32).min() > 250
+        assert frames._fitted(frame, 16, 32).shape == (16, 32, 3)
+
+
+class TestVideoFiles:
+    def test_the_beginning_trains_and_the_end_tests(self, tmp_path):
+        path = write_video(tmp_path / "v" / "a.mp4")  # 2.4 s: 12 frames at 5 a second
+        train, test = (
+            video_files.video_files(str(path), split, options(test_fraction=0.25)) for split in ("train", "test")
+        )
+        assert (train.size, test.size) == (9 - 2, 3 - 2)
+        last = train.decode(tf.constant([train.size - 1]))
+        np.testing.assert_array_equal(number_of(last["video"][0]), [30, 35, 40])
+        np.testing.assert_array_equal(number_of(test.decode(tf.constant([0]))["video"][0]), [45, 50, 55])
+        np.testing.assert_allclose(last["time"][0], [1.2, 1.4, 1.6], atol=1e-6)
+        assert train.facts.element["video"] == ((3, 16, 16, 3), "uint8")
+        with pytest.raises(NoSplit, match="no split 'val'; it has train, test"):
+            video_files.video_files(str(path), "val", options())
+
+    def test_folders_are_classes(self, tmp_path):
+        for name in ("run/a.mp4", "run/b.mp4", "walk/c.mp4"):
+            write_video(tmp_path / "v" / name)
+        source = video_files.video_files(str(tmp_path / "v"), "train", options())
+        assert source.classes == ("run", "walk")
+        batch = source.decode(tf.range(source.size, dtype=tf.int64))
+        np.testing.assert_array_equal(batch["label"], np.where(batch["clip"] == 2, 1, 0))
+        assert source.census["used"] == 3
+
+    def test_folders_that_are_splits(self, tmp_path):
+        write_video(tmp_path / "v" / "test" / "x" / "a.mp4", count=30)
+        write_video(tmp_path / "v" / "train" / "x" / "b.mp4")
+        sizes = [video_files.video_files(str(tmp_path / "v"), split, options()).size for split in ("train", "test")]
+        assert sizes == [12 - 2, 6 - 2]
+
+    def test_what_cannot_be_read_is_named_with_its_reason(self, tmp_path):
+        folder = tmp_path / "v"
+        write_video(folder / "good.mp4")
+        (folder / "empty.mp4").touch()
+        (folder / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(4000))
+        whole = write_video(folder / "cut.mp4").read_bytes()
+        (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+        with wave.open(str(folder / "song.wav"), "wb") as song:
+            song.setnchannels(1)
+            song.setsampwidth(2)
+            song.setframerate(8000)
+            song.writeframes(bytes(1600))
+        (folder / "song.wav").rename(folder / "song.avi")
+        with pytest.raises(DataError, match="4 broken files") as error:
+            video_files.video_files(str(folder), "train", options())
+        told = str(error.value)
+        assert "empty.mp4 (an empty file)" in told
+        assert "song.avi (audio alone, no video)" in told
+        assert "noise.mp4 (no video that FFmpeg can read" in told
+        assert "cut.mp4 (no video that FFmpeg can read" in told
+        with pytest.warns(UserWarning, match="left out 4 broken files"):
+            source = video_files.video_files(str(folder), "train", options(skip_broken=True))
+        assert len(source.census["broken"]) == 4
+        assert set(source.decode(tf.range(source.size, dtype=tf.int64))["clip"].numpy()) == {2}
+
+    def test_too_short_a_video_is_told(self, tmp_path):
+        path = write_video(tmp_path / "a.mp4", count=10)
+        with pytest.raises(DataError, match="no clip of 8 frames; the longest part has 2"):
+            video_files.video_files(str(path), "train", options(length=8))
+
+    def test_a_second_start_decodes_nothing_and_a_changed_file_is_read_again(self, tmp_path, monkeypatch):
+        path = write_video(tmp_path / "a.mp4")
+        first = video_files.video_files(str(path), "train", options())
+        calls = []
+        monkeypatch.setattr(video_files, "read_frames", lambda *args: calls.append(args) or read_frames(*args))
+        again = video_files.video_files(str(path), "train", options(length=4))  # other clips of the same frames
+        assert not calls
+        assert again.digest != first.digest
+        write_video(path, count=COUNT - 10)
+        assert video_files.video_files(str(path), "train", options()).digest != first.digest
+        assert len(calls) == 1
+
+    def test_a_stream_that_starts_within_an_epoch_equals_one_that_ran_up_to_it(self, tmp_path):
+        source = video_files.video_files(str(write_video(tmp_path / "a.mp4")), "train", options())
+        settings = {"batch_size": 3, "seed": 1}
+        through = list(training_stream(source, lambda batch, keys: (batch, keys), **settings).take(5))
+        resumed = training_stream(source, lambda batch, keys: (batch, keys), start_step=4, **settings)
+        for one, other in zip(tf.nest.flatten(through[4]), tf.nest.flatten(next(iter(resumed))), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_it_is_found_by_name(self, tmp_path):
+        write_video(tmp_path / "a.mp4")
+        source = registry.open_dataset(f"video:{tmp_path}", "train", size=16, fps=5, length=3)
+        assert source.modality == "video"
+
+
+def test_an_image_encoder_is_given_the_middle_frame():
+    pixels = np.arange(6, dtype=np.uint8)[:, None, None, None] * np.ones((6, 8, 8, 3), np.uint8)
+    source = video_source("v", pixels, np.arange(6) / 10, np.array([0, 3]), 3, np.array([0, 0]))
+    [batch] = evaluation_batches(source, 2, key="image")
+    np.testing.assert_allclose(batch["image"][:, 0, 0, 0] * 255, [1, 4], atol=1e-4)
+    [batch] = evaluation_batches(source, 2, size=8)
+    assert batch["video"].shape == (2, 3, 8, 8, 3)
+
+
+class TestStereo:
+    def write(self, folder, names, size=(40, 20)):
+        folder.mkdir(parents=True)
+        for number, name in enumerate(names):
+            Image.new("RGB", size, (number, 0, 0)).save(folder / name)
+
+    def test_pairs_are_found_by_name(self, tmp_path):
+        for split in ("train", "test"):
+            self.write(tmp_path / "s" / split / "left", ["a.png", "b.png"])
+            self.write(tmp_path / "s" / split / "right", ["a.png", "b.png"])
+        source = stereo_files(str(tmp_path / "s"), "train", StereoFileOptions(size=16, width=32))
+        batch = source.decode(tf.constant([0, 1], tf.int64))
+        assert batch["right"].shape == (2, 16, 32, 3)
+        np.testing.assert_array_equal(batch["left"][:, 3, 3, 0], [0, 1])
+        np.testing.assert_array_equal(batch["left"], batch["right"])
+
+    def test_without_a_partner_or_of_another_size_is_named(self, tmp_path):
+        self.write(tmp_path / "left", ["a.png", "b.png", "c.png"])
+        self.write(tmp_path / "right", ["a.png", "c.png"])
+        Image.new("RGB", (10, 10)).save(tmp_path / "right" / "c.png")
+        with pytest.raises(DataError) as error:
+            stereo_files(str(tmp_path), "train", StereoFileOptions(size=16, test_fraction=0.01))
+        assert "left/b.png (no picture of this name in right)" in str(error.value)
+        assert "left/c.png ((40, 20) pixels on the left, (10, 10) on the right)" in str(error.value)
+
+    def test_no_pair_is_told(self, tmp_path):
+        with pytest.raises(DataError, match="holds no pair"):
+            stereo_files(str(tmp_path), "train", StereoFileOptions())
+
+    def test_the_true_disparity_has_the_sign_that_is_said(self):
+        """The right picture at x - d is the left one at x; unmoved, or moved the other way, it is far from it."""
+        pair = {key: value.astype("float32") for key, value in rectified("motorcycle", 192).items()}
+        known = pair["disparity"] > 0
+
+        def error(sign):
+            columns = np.clip(np.arange(285) + sign * pair["disparity"], 0, 284).round().astype(int)
+            moved = np.take_along_axis(pair["right"], columns[..., None].repeat(3, axis=2), axis=1)
+            return np.abs(moved - pair["left"])[known].mean()
+
+        assert error(-1) < 12
+        assert min(error(0), error(1)) > 30
+
+
+def test_the_samples_train_and_test_on_other_times():
+    train, test = (registry.open_dataset("clips", split, size=16, names=("carphone",)) for split in ("train", "test"))
+    ends = [source.decode(tf.range(source.size, dtype=tf.int64))["time"].numpy() for source in (train, test)]
+    assert ends[0].max() < ends[1].min()
+    train, test = (registry.open_dataset("pairs", split) for split in ("train", "test"))
+    assert train.size > test.size > 0
