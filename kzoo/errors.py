@@ -1,4 +1,4 @@
-"""What can go wrong, each with the exit code that `kzoo` answers with.
+"""What can go wrong, each with the exit code that `kzoo` ends with.
 
 Every message is one line: what is wrong, where (file:line or key path), and what to do.
 """
@@ -81,7 +81,7 @@ class NotKept(EvaluationError):
 
 
 class ExportError(KzooError):
-    """The export was refused, or did not answer what the backbone answers."""
+    """The export was refused, or did not return what the backbone returns."""
 
 
 class ConformanceError(KzooError):

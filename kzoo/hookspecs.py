@@ -43,7 +43,7 @@ def kzoo_callbacks(recipe: Any, run_dir: Path) -> Iterator[Any]:
     """Yield Keras callbacks to add to a training run.
 
     recipe: the checked `kzoo.recipe.schema.Recipe`. run_dir: the run's folder, already made.
-    A callback that has `get_state()`, which answers plain JSON values, and `set_state(state)` keeps its state when the
+    A callback that has `get_state()`, which returns plain JSON values, and `set_state(state)` keeps its state when the
     run resumes: it is saved with each checkpoint and given back after `on_train_begin`; where the run resumes within an
     epoch, `on_epoch_begin` is not called again for it.
     """

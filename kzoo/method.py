@@ -144,7 +144,7 @@ class Method(Bridge):
         return self.backbone
 
     def signatures(self) -> dict[str, Signature]:
-        """What an export answers besides the embedding, by name: classify, reconstruct, depth.
+        """What an export returns besides the embedding, by name: classify, reconstruct, depth.
 
         Functions from float32 images in [0, 1] `[B, H, W, C]`, or int32 tokens `[B, T]`, to a dict of tensors whose
         first axis is B, in inference mode. The weights they read are kept with the run.

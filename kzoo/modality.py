@@ -24,7 +24,7 @@ class Served:
     functions: name to traced function; "serving_default" takes the modality's key. samples: three examples that it can
     answer. takes: what the backbone itself is called on, for these. facts: what the metadata says of the input.
     blurred: samples as the backbone takes them, changed by their last bit; none where they are whole numbers.
-    parity: a further check of the loaded signatures, given what the backbone answers to examples; returns what it
+    parity: a further check of the loaded signatures, given what the backbone returns for examples; returns what it
     found, as plain JSON.
     """
 
@@ -116,7 +116,7 @@ class Modality:
         bits: int,
         further: Mapping[str, Signature],
     ) -> Served:
-        """What an export of a backbone of this modality answers. Raises ExportError where it cannot be served."""
+        """What an export of a backbone of this modality returns. Raises ExportError where it cannot be served."""
         raise NotImplementedError
 
     def examples(self) -> CheckExamples:

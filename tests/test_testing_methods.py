@@ -145,7 +145,7 @@ def test_sizes(subject):
 
 
 def test_exports(subject):
-    message = "otheranswer: its export answers otherwise than the method; let call return"
+    message = "otheranswer: its export returns something else than the method; let call return"
     with pytest.raises(ConformanceError, match=message):
         method_checks.check_export(subject("OtherAnswer"))
 

@@ -109,9 +109,9 @@ def views(path: Path, raw: np.ndarray, shown: Mapping[str, np.ndarray], *, examp
 
 @_styled
 def answers(
-    path: Path, columns: Mapping[str, np.ndarray | Sequence[str]], *, heading: str = "What the trained method answers"
+    path: Path, columns: Mapping[str, np.ndarray | Sequence[str]], *, heading: str = "What the trained method predicts"
 ) -> Figure:
-    """What the trained method answers, a row for each example.
+    """What the trained method predicts, a row for each example.
 
     columns: title → pictures, float `[n,h,w,c]` in [0, 1] or uint8, or captions, n strings, which may have line breaks.
     """

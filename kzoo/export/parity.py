@@ -61,7 +61,7 @@ def differences(
 
     serve: the loaded signature `serve_bytes`. embed: from uint8 pixels `[n,H,W,C]` to embeddings `[n,D]`.
     A difference is a share of the embedding's largest value; NaN where an embedding is not finite, or where a file is
-    answered that must be refused.
+    accepted that must be refused.
     """
     height, width, channels = shape
     files = files_of_each_kind(photo, (height, width))
@@ -86,7 +86,7 @@ def differences(
 def check_parity(serve: Serve, embed: Embed, shape: tuple[int, int, int], bits: int = 16) -> dict[str, float | str]:
     """The differences of an export; see `differences`.
 
-    Raises ExportError where one is above `LIMIT`, or where a kind is answered that must be refused.
+    Raises ExportError where one is above `LIMIT`, or where a kind is accepted that must be refused.
     """
     found = differences(serve, embed, shape, photograph(), bits)
     for kind, value in found.items():

@@ -18,7 +18,7 @@ from kzoo.modality import Served, Signature
 def serve_images(
     backbone: keras.Model, size: tuple[int, ...] | None, bits: int, further: Mapping[str, Signature]
 ) -> Served:
-    """What the export of a backbone of images answers; see `kzoo.export.saved_model.export_backbone`.
+    """What the export of a backbone of images returns; see `kzoo.export.saved_model.export_backbone`.
 
     Raises ExportError for a backbone of no fixed image size, and for a name in `further` that is taken.
     """
@@ -43,7 +43,7 @@ def serve_images(
 
 
 def _image_shape(backbone: keras.Model, size: tuple[int, ...] | None) -> tuple[int, int, int]:
-    """(height, width, channels) of the images it answers, all known."""
+    """(height, width, channels) of the images it takes, all known."""
     shape = backbone.input_shape
     sides = tuple(shape[1:]) if isinstance(shape, tuple) else ()
     if size and sides[:2] == (None, None):

@@ -2,7 +2,7 @@
 
     <directory>/<name>/<version>/   saved_model.pb  variables/  assets.extra/kzoo.json
 
-The graph is traced from functions over the variables that they read, the backbone's and, for what a method answers
+The graph is traced from functions over the variables that they read, the backbone's and, for what a method returns
 besides, those of its heads: no Keras object, optimizer or teacher is in it, and `check_ops` proves that it can only
 compute (a SavedModel is a program: it may carry operations that write files).
 """
@@ -61,13 +61,13 @@ def export_backbone(
         size: (height, width) of the images to answer, for a backbone that takes any.
         vocabulary: of a backbone of text, what each token number stands for.
         metadata: JSON values, written to `assets.extra/kzoo.json` with the input size, width and kzoo's version.
-        signatures: further answers, each a function from float images in [0, 1], `[B,H,W,C]`, or int32 tokens `[B,T]`,
+        signatures: further outputs, each a function from float images in [0, 1], `[B,H,W,C]`, or int32 tokens `[B,T]`,
             to a dict of tensors; each is called over TensorFlow with the same input as `serving_default`.
         bits: that grey values wider than 8 bits use in the data, as `kzoo.folder.read_image` was told.
 
     Raises:
         ExportError: the backbone is no image backbone of fixed size, the graph could do more than compute, or the
-            loaded export does not answer what the backbone answers.
+            loaded export does not return what the backbone returns.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ExportError(
@@ -103,14 +103,14 @@ def self_check(
     path: Path, backbone: keras.Model, served: Served, further: Mapping[str, Signature] | None = None
 ) -> dict[str, Any]:
     """Load the export with TensorFlow and compare its embeddings with the backbone's, in batches of one and of three,
-    and the answers of further signatures with those of the functions they were made from; then in the modality's own
+    and what further signatures return with those of the functions they were made from; then in the modality's own
     way: of images, files of each kind (`kzoo.export.parity`).
 
     Returns what the modality's own way found; {} where it has none.
 
     Raises:
         ExportError: an answer is not a number, or differs by more than `TOLERANCE` (absolute, or relative to the
-            largest value above 1) and more than rounding explains: `_ROUNDINGS` times what the backbone's own answers
+            largest value above 1) and more than rounding explains: `_ROUNDINGS` times what the backbone's own outputs
             differ, for one example between these batches, and for pixels that differ in their last bit.
     """
     signatures = tf.saved_model.load(str(path)).signatures
@@ -130,7 +130,7 @@ def self_check(
 
 
 def _difference(name: str, loaded: Any, answer: Signature, served: Served) -> str:
-    """By how much a loaded signature answers otherwise than it may, in words; "" where it does not."""
+    """By how much the outputs of a loaded signature differ by more than they may, in words; "" where it does not."""
     [key] = loaded.structured_input_signature[1]
     whose = "the backbone" if name == "serving_default" else f"the method's {name!r}"
     batches = served.samples[:1], served.samples[:3]
@@ -163,7 +163,7 @@ def _as_numbers(outputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def _write(folder: Path, functions: Mapping[str, Any]) -> None:
     """The SavedModel of the traced functions."""
     module = tf.Module()
-    # Only what the answers read. A set of variables has no order of its own: sorting makes exports comparable.
+    # Only what the outputs need. A set of variables has no order of its own: sorting makes exports comparable.
     captured = {id(variable): variable for function in functions.values() for variable in function.variables}
     module.parameters = sorted(captured.values(), key=lambda variable: variable.name)
     tf.saved_model.save(module, str(folder), signatures=functions)

@@ -14,7 +14,7 @@ from kzoo.modality import Served, Signature
 
 
 def serve_tokens(backbone: keras.Model, vocabulary: Sequence[str], further: Mapping[str, Signature]) -> Served:
-    """What the export of a backbone of text answers; see `kzoo.export.saved_model.export_backbone`.
+    """What the export of a backbone of text returns; see `kzoo.export.saved_model.export_backbone`.
 
     Raises ExportError without a vocabulary, and for a name in `further` that is taken.
     """

@@ -91,7 +91,7 @@ def left_out(kinds: list[str]) -> Iterator[str]:
 
 
 def print_list(console: Console, kinds: str, rows: list[dict[str, Any]], pattern: str = "*") -> None:
-    """Print what `listed` answered."""
+    """Print what `listed` returned."""
     if not rows:
         console.print(f"no {kinds} " + ("are installed" if pattern == "*" else f"match '{pattern}'"), markup=False)
         return

@@ -111,7 +111,7 @@ class Plugins:
     def callbacks(self, recipe: Any, run_dir: Path) -> tuple[list[Any], list[PluginRecord]]:
         """Ask every sound plugin for the Keras callbacks it adds to a run.
 
-        Returns (callbacks, broken): a plugin that raises adds none and is answered in `broken`, for the run to report.
+        Returns (callbacks, broken): a plugin that raises adds none and is named in `broken`, for the run to report.
         """
         callbacks: list[Any] = []
         broken = []
@@ -241,7 +241,7 @@ def _switched_off(record: PluginRecord) -> str:
 
 
 def _not_installed(records: list[PluginRecord]) -> Iterator[PluginRecord]:
-    """A record for each name in KZOO_PLUGINS that nothing answers to: a misspelt switch must not pass unseen."""
+    """A record for each name in KZOO_PLUGINS that nothing has: a misspelt switch must not pass unseen."""
     known = {name for record in records for name in (record.name, record.distribution)}
     for name in _names("KZOO_PLUGINS") or ():
         if name not in known:

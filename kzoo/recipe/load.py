@@ -1,6 +1,6 @@
 """A recipe: the YAML file that names a dataset, a backbone, a method and the training settings. Inert text.
 
-`load` answers every problem at once, each as one line `file:line: key: what`, without importing TensorFlow. Plugins are
+`load` tells every problem at once, each as one line `file:line: key: what`, without importing TensorFlow. Plugins are
 named by their registered names only, YAML tags, anchors and aliases are refused: reading a recipe never runs code and
 cannot blow up.
 """

@@ -109,7 +109,7 @@ def pretext_figures(
     """How well the trained method solves its own task on held-out examples, and what its paper measures besides.
 
     Returns "held_out", the means over the test split (at most some two thousand examples) in inference mode; "chance",
-    what some of them are worth without learning; "own", what `Method.extra_metrics` answers; and "failed", why any of
+    what some of them are worth without learning; "own", what `Method.extra_metrics` returns; and "failed", why any of
     these is missing: no figure of a method's own is worth a run, so what goes wrong with it is told in one line.
     """
     found: dict[str, dict[str, Any]] = {"held_out": {}, "chance": {}, "own": {}, "failed": {}}
@@ -138,7 +138,7 @@ def pretext_figures(
 
 
 def picture_training(run: Run, method: Method, train: Source, test: Source | None, console: Console) -> None:
-    """Draw what the pretext showed the model, what the model answers on held-out examples, and how the loss fell."""
+    """Draw what the pretext showed the model, what the model predicts for held-out examples, and how the loss fell."""
     with _drawing(run.figures / "views.png", console) as path:
         registry.modality(train.modality).show(path, pretext_examples(method, train, run.recipe.seed))
     with _drawing(run.figures / "answers.png", console) as path:
@@ -197,7 +197,7 @@ def export_run(
                 bits=(source.census or {}).get("images", {}).get("bits") or 16,
             )
         console.print(
-            f"Exported to [bold]{marked(path)}[/bold]: loaded again, it answered one example and three as the "
+            f"Exported to [bold]{marked(path)}[/bold]: loaded again, it returned for one example and for three what the "
             "backbone does"
         )
         written.append(path)

@@ -108,7 +108,7 @@ def sweep(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[bool]:
-    """Keep other processes out of a folder; answers whether they are. The lock goes with the process, however it ends.
+    """Keep other processes out of a folder; returns whether they are. The lock goes with the process, however it ends.
 
     Where the file system has no locks, none is kept and the answer is yes.
     """

@@ -191,7 +191,7 @@ def _repainted(images: tf.Tensor, where: np.ndarray, size: int) -> tf.Tensor:
 
 
 def check_reload(subject: BackboneSubject) -> None:
-    """Saved, and loaded in a fresh process, as a file or as weights, it answers the same."""
+    """Saved, and loaded in a fresh process, as a file or as weights, it returns the same."""
     found = subject.ask(
         "reload", "register its layers: @keras.saving.register_keras_serializable(package=...), get_config"
     )
@@ -204,7 +204,7 @@ def check_reload(subject: BackboneSubject) -> None:
 
 
 def check_export(subject: BackboneSubject) -> None:
-    """Exported, and loaded with TensorFlow alone, it answers what it answers here."""
+    """Exported, and loaded with TensorFlow alone, it returns what it returns here."""
     setup = subject.setup.examples
     vocabulary = setup.source(setup.size, setup.depth).vocabulary
     try:

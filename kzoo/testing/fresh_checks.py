@@ -47,7 +47,7 @@ def check_reload(subject: MethodSubject) -> None:
         if not np.array_equal(variable, weight):
             raise subject.fault(f"reloaded, {variable.path} has other values", "keep state in variables of layers")
     if not np.allclose(method(subject.inputs), found["answer"], atol=TOLERANCE, rtol=TOLERANCE):
-        raise subject.fault("reloaded, it answers otherwise", "keep all that call needs in variables and options")
+        raise subject.fault("reloaded, it returns something else", "keep all that call needs in variables and options")
 
 
 def check_resume(subject: MethodSubject) -> None:

@@ -135,7 +135,7 @@ def check_training(subject: MethodSubject) -> None:
     answer = method(subject.inputs)
     if answer.shape.rank != 2 or answer.shape[0] != 4:
         raise subject.fault(
-            f"called on 4 examples it answers {list(answer.shape)}", "encoder must offer embedding [B, D]"
+            f"called on 4 examples it returns {list(answer.shape)}", "encoder must offer embedding [B, D]"
         )
     made(subject.fresh)  # the other process works while the next checks do
 
@@ -313,7 +313,7 @@ def check_sizes(subject: MethodSubject) -> None:
 
 
 def check_export(subject: MethodSubject) -> None:
-    """The encoder and the signatures, exported and loaded with TensorFlow alone, answer what the method answers."""
+    """The encoder and the signatures, exported and loaded with TensorFlow alone, return what the method returns."""
     method, key = subject.eager.method, subject.setup.key
     inputs = subject.inputs
     size = inputs.shape[1:3] if key == "image" else None
@@ -334,7 +334,7 @@ def check_export(subject: MethodSubject) -> None:
     served = tf.saved_model.load(str(path)).signatures["serving_default"](**{key: tf.constant(inputs)})["embedding"]
     if not np.allclose(served, method(inputs), atol=TOLERANCE, rtol=TOLERANCE):
         raise subject.fault(
-            "its export answers otherwise than the method", "let call return encoder(images)['embedding']"
+            "its export returns something else than the method", "let call return encoder(images)['embedding']"
         )
 
 

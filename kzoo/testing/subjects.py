@@ -283,7 +283,7 @@ class BackboneSubject(Subject):
 
     @once
     def saved(self) -> dict[str, np.ndarray]:
-        """What the model answered when it was saved."""
+        """What the model returned when it was saved."""
         self.model.save(self.folder / "model.keras")
         self.model.save_weights(self.folder / "model.weights.h5")
         return {name: np.asarray(value) for name, value in self.model(self.inputs, training=False).items()}
@@ -341,7 +341,7 @@ def settle(model: keras.Model, inputs: np.ndarray) -> None:
 
 
 def outputs_in_training(model: keras.Model, inputs: np.ndarray) -> dict[str, tf.Tensor]:
-    """What a backbone answers in training; `kzoo.layers.Dropout` leaves out the same every time."""
+    """What a backbone returns in training; `kzoo.layers.Dropout` leaves out the same every time."""
     with dropout_keys(tf.range(len(inputs), dtype=tf.int64)):
         return model(inputs, training=True)
 

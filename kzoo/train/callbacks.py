@@ -89,7 +89,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
     """Saves the training when the recipe says, at its beginning, at its end, and before a signal stops it.
 
     It must be the last of the callbacks: the state of an epoch's last step is saved after its figures are written. A
-    callback with `get_state()`, which answers plain JSON values, and `set_state(state)` is saved and restored too.
+    callback with `get_state()`, which returns plain JSON values, and `set_state(state)` is saved and restored too.
     """
 
     def __init__(
