@@ -130,7 +130,7 @@ def self_check(
 
 
 def _difference(name: str, loaded: Any, answer: Signature, served: Served) -> str:
-    """By how much the outputs of a loaded signature differ by more than they may, in words; "" where it does not."""
+    """By how much a loaded signature's outputs differ more than they may, in words; "" where it does not."""
     [key] = loaded.structured_input_signature[1]
     whose = "the backbone" if name == "serving_default" else f"the method's {name!r}"
     batches = served.samples[:1], served.samples[:3]

@@ -197,8 +197,8 @@ def export_run(
                 bits=(source.census or {}).get("images", {}).get("bits") or 16,
             )
         console.print(
-            f"Exported to [bold]{marked(path)}[/bold]: loaded again, it returned for one example and for three what the "
-            "backbone does"
+            f"Exported to [bold]{marked(path)}[/bold]: loaded again, its outputs for one example and for three are the "
+            "backbone's"
         )
         written.append(path)
     return written
