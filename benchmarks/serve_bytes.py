@@ -63,7 +63,7 @@ def main() -> None:
             for kind, value in kinds.items()
         }
         worst = max(value for value in rows[spec.name].values() if not isinstance(value, str))
-        print(f"{spec.name}: at most {worst:.3%}", flush=True)
+        print(f"{spec.name}: at most {worst:.1e}", flush=True)
         assert worst <= LIMIT, rows[spec.name]
         about = {"size": SIZE, "photographs": list(photos), "limit": LIMIT}
         write_json(chosen.json, {**origin(), **about, "largest_difference": rows})
