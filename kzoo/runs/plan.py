@@ -41,7 +41,7 @@ def view_size(recipe: Recipe, title: str, height: int, width: int) -> tuple[int,
     if size is None and height != width:
         raise DataError(f"{title}: images of {height} x {width} pixels; set method.options.size for square views")
     shape = (size or height, size or width)
-    if small := registry.too_small(registry.find_backbone(recipe.backbone.name), shape):
+    if small := registry.too_small(registry.find_backbone(recipe.backbone.name), (*shape, None)):
         raise DataError(f"{title}: {small}; set {'method' if size else 'data'}.options.size")
     return shape
 
