@@ -4,6 +4,7 @@ import ast
 import graphlib
 import importlib
 import pkgutil
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -103,3 +104,13 @@ def test_a_circle_would_be_noticed():
                 {"kzoo.cli.app": arrows("import kzoo.errors"), "kzoo.errors": arrows(late)}
             ).static_order()
         )
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml")))
+def test_a_bundled_plugin_says_on_its_page_what_it_is(folder):
+    """What an index of packages shows of it."""
+    project = tomllib.loads((ROOT / "plugins" / folder / "pyproject.toml").read_text())["project"]
+    assert {"description", "readme", "license", "requires-python", "keywords", "classifiers"} <= project.keys()
+    readme = (ROOT / "plugins" / folder / project["readme"]).read_text()
+    assert readme.startswith(f"# {project['name']}\n")
+    assert project["description"] in readme
