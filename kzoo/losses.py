@@ -44,6 +44,17 @@ def accuracy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.cast(hits, "float32"))
 
 
+def mean_of(values: tf.Tensor, counted: tf.Tensor) -> tf.Tensor:
+    """The mean of the rows `[b]` that are counted, bool `[b]`, over those of all replicas; 0 where there are none.
+
+    Each replica may count another number: what it returns is its part, so that the average over the replicas is the
+    mean of the joint batch.
+    """
+    total = replicas.total(tf.reduce_sum(tf.cast(counted, values.dtype)))
+    own = tf.reduce_sum(tf.where(counted, values, tf.zeros_like(values)))
+    return replicas.count() * own / tf.maximum(total, 1)
+
+
 def own_columns(batch: int | tf.Tensor) -> tf.Tensor:
     """Column numbers, int32 `[b]`, at which this replica's rows stand in a gathered batch."""
     return tf.range(batch) + replicas.index() * batch

@@ -203,7 +203,9 @@ class Method(Bridge):
     def require_classes(self) -> tuple[str, ...]:
         """The names that labels index. Raises OptionsError where none are known."""
         if not self.data.classes:
-            raise OptionsError([f"{self.name}: learns from labels, and the data has none; name data that has"])
+            raise OptionsError(
+                [f"{self.name}: learns from labels; tell their names on building it: data=source, or DataFacts"]
+            )
         return self.data.classes
 
     def epoch(self) -> tf.Tensor:

@@ -201,8 +201,11 @@ def check_least_examples(subject: MethodSubject) -> None:
     """The smallest batch that it does not refuse teaches the encoder something."""
     method = subject.eager.method
     encoder = _taught(method)
+    whole = examples.raw_batch(subject.source, 2 * BATCH)
+    if subject.setup.spec.labels:  # of examples without labels alone it need not learn
+        whole = {key: value[whole["label"] >= 0] for key, value in whole.items()}
     for count in range(method.least_examples, BATCH + 1):
-        raw = examples.raw_batch(subject.source, count)
+        raw = {key: value[:count] for key, value in whole.items()}
         with kept(method.variables), recorded_gradients() as applied:
             try:
                 loss = float(method.train_step(method.transform(raw, example_seeds(0, 0, raw["id"])))["loss"])
