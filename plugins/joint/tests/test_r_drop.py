@@ -1,0 +1,79 @@
+"""R-Drop by hand: what two answers to one example cost."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from kzoo_joint.r_drop import disagreement
+
+import kzoo
+from kzoo.errors import OptionsError
+from kzoo.layers import dropout_keys
+from kzoo.specs import DataFacts
+from kzoo.testing.tiny import tiny_backbone
+
+SIDE, CLASSES = 16, ("a", "b", "c")
+
+
+def build(**options):
+    keras.utils.set_random_seed(0)
+    method = kzoo.build_method("r_drop", tiny_backbone((SIDE, SIDE, 3)), data=DataFacts(classes=CLASSES), **options)
+    method.compile(keras.optimizers.SGD(0.1), total_steps=8, steps_per_epoch=4)
+    return method
+
+
+def batch_of(method, labels):
+    ids = tf.range(len(labels), dtype=tf.int64)
+    images = np.random.default_rng(0).integers(0, 256, (len(labels), SIDE, SIDE, 3)).astype("uint8")
+    return method.transform({"image": tf.constant(images), "id": ids, "label": tf.constant(labels, tf.int64)}, ids)
+
+
+@pytest.fixture(scope="module")
+def method():
+    return build(dropout=0.5)
+
+
+def test_uniform_logits_cost_log_k(method):
+    found = method.loss({"first": tf.zeros((2, 3)), "second": tf.zeros((2, 3))}, batch_of(method, [0, 2]))
+    assert float(found["loss"]) == pytest.approx(math.log(3))
+
+
+def test_the_divergence_is_symmetric_and_known():
+    """Of (0.9, 0.1) and (0.5, 0.5): (0.3681 + 0.5108) / 2."""
+    p, q = tf.math.log([[0.9, 0.1]]), tf.math.log([[0.5, 0.5]])
+    assert float(disagreement(p, q)[0]) == pytest.approx((0.3681 + 0.5108) / 2, abs=1e-4)
+    np.testing.assert_allclose(disagreement(p, q), disagreement(q, p), rtol=1e-6)
+
+
+def test_both_answers_have_a_gradient():
+    p, q = tf.Variable([[1.0, 0.0]]), tf.Variable([[0.0, 0.5]])
+    with tf.GradientTape() as tape:
+        value = disagreement(p, q)
+    assert all(np.abs(g).max() > 0.01 for g in tape.gradient(value, [p, q]))
+
+
+def test_the_copies_differ_in_training_and_do_not_outside(method):
+    batch = batch_of(method, [0, 2])
+    with dropout_keys(batch["seed"]):
+        trained = method.forward(batch, training=True)
+    assert float(tf.reduce_min(disagreement(trained["first"], trained["second"]))) > 1e-6
+    served = method.forward(batch, training=False)
+    np.testing.assert_array_equal(served["first"], served["second"])
+    np.testing.assert_array_equal(served["first"], method.class_logits(batch["image"]))
+
+
+def test_without_dropout_there_is_nothing_to_agree_on():
+    with pytest.raises(OptionsError, match="without dropout both answers would be one"):
+        build(dropout=0.0)
+
+
+def test_the_loss_is_both_cross_entropies_and_alpha_times_the_divergence():
+    method = build(dropout=0.5, alpha=3.0)
+    first, second = (np.random.default_rng(seed).normal(size=(3, 3)).astype("float32") for seed in (0, 1))
+    found = method.loss({"first": tf.constant(first), "second": tf.constant(second)}, batch_of(method, [0, -1, 2]))
+    p, q = (tf.nn.softmax(x).numpy() for x in (first, second))
+    cost = [-(np.log(p[i, c]) + np.log(q[i, c])) / 2 for i, c in ((0, 0), (2, 2))]
+    apart = [((p[i] - q[i]) * (np.log(p[i]) - np.log(q[i]))).sum() / 2 for i in (0, 2)]
+    assert float(found["loss"]) == pytest.approx(np.mean(cost) + 3 * np.mean(apart), rel=1e-4)
