@@ -26,6 +26,7 @@ from kzoo.system.files import write_text
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "recipes.json"
 SIDES = {"tfds:cifar10": 32, "tfds:stl10": 96, "tfds:imagenet_resized/32x32": 32}
+CLASSES = {"tfds:imagenet2012": 1000}  # of the others 10
 EXAMPLES = 50_000
 
 
@@ -121,6 +122,10 @@ def _half_cosines_of_views(recipe: Recipe, batch: int) -> float:
     return math.log(options["prototypes"]) + 1 / (2 * options["head"][-1] * options["student_temperature"] ** 2)
 
 
+def _classes(recipe: Recipe) -> int:
+    return CLASSES.get(recipe.data.name, 10)
+
+
 def _prototypes(recipe: Recipe, batch: int) -> float:
     """A teacher that says of all views what the student says, more sharply, by cosines of variance 1 / d."""
     options = recipe.method.options
@@ -134,6 +139,23 @@ _LOGITS = "features of hundreds of numbers after a ReLU give logits of variance 
 _ALIKE = "an untrained ViT says nearly the same of all views of noise; of unlike ones it would be log K + 1 / (2 d T^2)"
 BEGINNINGS = {
     "rotation": Beginning("log 4", lambda recipe, batch: math.log(4), 0.7, _LOGITS),
+    "s4l_rotation": Beginning(
+        "log K + log 4", lambda recipe, batch: math.log(_classes(recipe)) + math.log(4), 1.0, _LOGITS
+    ),
+    "s4l_exemplar": Beginning(
+        "log K + log 2",
+        lambda recipe, batch: math.log(_classes(recipe)) + math.log(2),
+        1.3,
+        "the farthest of 8 views lies beyond the nearest of other images; and the class logits vary",
+        batch=4,
+    ),
+    "sla": Beginning("log(4 K)", lambda recipe, batch: math.log(4 * _classes(recipe)), 0.7, _LOGITS),
+    "sla_sd": Beginning(
+        "log(4 K) + log K",
+        lambda recipe, batch: math.log(4 * _classes(recipe)) + math.log(_classes(recipe)),
+        1.2,
+        _LOGITS + "; in each of two heads",
+    ),
     "jigsaw": Beginning("log K", lambda recipe, batch: math.log(recipe.method.options["permutations"]), 0.7, _LOGITS),
     "exemplar": Beginning("log N", lambda recipe, batch: math.log(EXAMPLES), 0.7, _LOGITS),
     "inst_disc": Beginning(
@@ -286,7 +308,9 @@ def initial_logs(recipe: Recipe, batch: int) -> dict[str, float]:
 
     side = recipe.data.options.get("size") or SIDES[recipe.data.name]
     images = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3)).astype("uint8")
-    source = dataclasses.replace(array_source("random", images), size=EXAMPLES)
+    classes = [f"class {number}" for number in range(_classes(recipe))]
+    labels = np.where(np.arange(batch) % 2, np.arange(batch), -1)  # every other one is labelled
+    source = dataclasses.replace(array_source("random", images, labels, classes), size=EXAMPLES)
     method = runs.build_method(recipe, source)
     method.compile(keras.optimizers.SGD(0.0))
 
@@ -296,7 +320,8 @@ def initial_logs(recipe: Recipe, batch: int) -> dict[str, float]:
 
     method.minimise = forward
     ids = tf.range(batch, dtype=tf.int64)
-    logs = method.train_step(method.transform({"image": tf.constant(images), "id": ids}, example_seeds(0, 0, ids)))
+    raw = {"image": tf.constant(images), "id": ids, "label": tf.constant(labels, tf.int64)}
+    logs = method.train_step(method.transform(raw, example_seeds(0, 0, ids)))
     return {key: float(value) for key, value in logs.items()}
 
 

@@ -60,8 +60,9 @@ class Classifier(Method):
 
 
 def head(width: int, outputs: int, name: str) -> keras.layers.Dense:
-    """A linear layer on embeddings `[B, width]`, built."""
-    layer = keras.layers.Dense(outputs, name=name)
+    """A linear layer on embeddings `[B, width]`, built; drawn as torch does: answers begin nearly uniform."""
+    drawn = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+    layer = keras.layers.Dense(outputs, kernel_initializer=drawn, name=name)
     layer.build((None, width))
     return layer
 
