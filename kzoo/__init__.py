@@ -11,6 +11,7 @@ from kzoo.plugins import loading
 
 if TYPE_CHECKING:
     from kzoo.errors import (
+        BackboneError,
         CheckpointError,
         DataError,
         EvaluationError,
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
     from kzoo.method import Method
     from kzoo.options import ImageOptions, Options
     from kzoo.plugins.registry import build_backbone, build_method, open_dataset
+    from kzoo.runs.pretrained import load_backbone
     from kzoo.specs import BackboneSpec, DataFacts, DatasetSpec, MethodSpec, ModalitySpec
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BackboneError",
     "BackboneSpec",
     "CheckpointError",
     "DataError",
@@ -55,6 +58,7 @@ __all__ = [
     "build_backbone",
     "build_method",
     "hookimpl",
+    "load_backbone",
     "open_dataset",
 ]
 
@@ -71,6 +75,7 @@ _MODULES = {
     "build_method": "plugins.registry",
     "build_backbone": "plugins.registry",
     "open_dataset": "plugins.registry",
+    "load_backbone": "runs.pretrained",
 }
 
 

@@ -80,6 +80,10 @@ class NotKept(EvaluationError):
         self.report = report
 
 
+class BackboneError(KzooError):
+    """There is no trained backbone to load, it is not the one that was written, or it does not fit."""
+
+
 class ExportError(KzooError):
     """The export was refused, or did not return what the backbone returns."""
 

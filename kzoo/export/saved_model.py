@@ -1,6 +1,6 @@
 """A backbone as a versioned SavedModel that TensorFlow alone can load and answer with.
 
-    <directory>/<name>/<version>/   saved_model.pb  variables/  assets.extra/kzoo.json
+    <directory>/<name>/<version>/   saved_model.pb  variables/  assets.extra/{kzoo.json, backbone.keras}
 
 The graph is traced from functions over the variables that they read, the backbone's and, for what a method returns
 besides, those of its heads: no Keras object, optimizer or teacher is in it, and `check_ops` proves that it can only
@@ -21,14 +21,15 @@ import tensorflow as tf
 
 from kzoo.errors import ExportError
 from kzoo.export.check_ops import check_ops
+from kzoo.export.layout import METADATA, MODEL
 from kzoo.export.signature import as_float32
 from kzoo.modality import Served, Signature
 from kzoo.plugins.registry import modality_taking
+from kzoo.system.failures import short
 from kzoo.system.files import new_folder, sha256, sweep_dead
 
 TOLERANCE = 1e-5
 _ROUNDINGS = 10
-METADATA = Path("assets.extra", "kzoo.json")  # TensorFlow carries this folder along and never reads it
 
 
 def export_backbone(
@@ -91,6 +92,7 @@ def export_backbone(
                 _write(beside, served.functions)
                 check_ops(beside)
                 parity = self_check(beside, backbone, served, signatures)
+                _write_model(beside, backbone)
                 _write_metadata(beside, {**metadata, **facts, "parity": parity})
             return target
         except OSError as error:
@@ -177,10 +179,20 @@ def is_whole(folder: Path, metadata: Mapping[str, Any]) -> bool:
     )
 
 
+def _write_model(folder: Path, backbone: keras.Model) -> None:
+    """The backbone as a Keras model, for whoever trains on: `kzoo.load_backbone`."""
+    (folder / MODEL).parent.mkdir()
+    try:
+        backbone.save(folder / MODEL)
+    except OSError:
+        raise
+    except Exception as error:  # a layer's get_config raises what it likes
+        raise ExportError(f"the backbone cannot be saved as a Keras model: {short(error)}") from error
+
+
 def _write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     sums = {path.relative_to(folder).as_posix(): sha256(path) for path in files}
-    (folder / METADATA).parent.mkdir()
     (folder / METADATA).write_text(json.dumps({**metadata, "sha256": sums}, indent=2) + "\n", encoding="utf-8")
 
 

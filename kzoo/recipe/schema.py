@@ -208,6 +208,9 @@ class Recipe(Section):
     data: TrainingData = Field(description="what to train on")
     backbone: Named = Field(description="what is trained and goes downstream")
     method: Named = Field(description="how it is trained")
+    init_from: str | None = Field(
+        None, description="run or export whose backbone the training begins with: its folder; none: new weights"
+    )
     optimizer: Optimizer = Field(default_factory=Optimizer, description="the update rule and its learning rate")
     train: Train = Field(default_factory=Train, description="how long and on what")
     evaluate: Evaluate = Field(default_factory=Evaluate, description="what is measured after training")

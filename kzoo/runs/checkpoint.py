@@ -174,6 +174,11 @@ def _described(variable: Any) -> list[Any]:
     return [variable.path, list(variable.shape), keras.backend.standardize_dtype(variable.dtype)]
 
 
+def exist(folder: Path) -> bool:
+    """Whether there are any, sound or not."""
+    return bool(_checkpoints(folder))
+
+
 def _checkpoints(folder: Path) -> dict[int, Path]:
     """The checkpoints' folders by step."""
     return {int(path.name[5:]): path for path in folder.glob("step-*") if re.fullmatch(r"step-\d+", path.name)}

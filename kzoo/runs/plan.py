@@ -17,6 +17,7 @@ from kzoo.options import FolderOptions
 from kzoo.plugins import registry
 from kzoo.plugins.describe import plain_table
 from kzoo.recipe.schema import Data, Labels, Recipe
+from kzoo.runs.kept import find_kept
 from kzoo.schedules import Schedule, words_of
 from kzoo.specs import lacks_labels
 
@@ -54,9 +55,12 @@ def passes(recipe: Recipe, examples: int) -> float:
 def print_forecast(console: Console, recipe: Recipe, run_dir: Path, call: str) -> None:
     """Print what training a checked recipe would do, as far as can be known without TensorFlow and without decoding.
 
-    Raises RecipeError where the data do not fill one batch, DataError where a folder is missing or cannot be read.
+    Raises RecipeError where the data do not fill one batch, DataError where a folder is missing or cannot be read,
+    BackboneError where what the training would begin with is not there.
     """
     examples, lines = _foreseen(recipe)
+    if recipe.init_from:
+        find_kept(recipe.init_from)
     grid = plain_table()
     for key, value, options in rows(recipe, examples):
         grid.add_row(f"[dim]{key}[/]", escape(value))
@@ -130,6 +134,8 @@ def rows(recipe: Recipe, examples: int | None = None) -> Iterator[tuple[str, str
     if labels or method.labels:
         yield "labels", ", ".join(_labels(labels or Labels(), recipe)) or "all that there are", {}
     yield "backbone", recipe.backbone.name, recipe.backbone.options
+    if recipe.init_from:
+        yield "begins with", recipe.init_from, {}
     yield "method", recipe.method.name, recipe.method.options
     momentum = f", momentum {optimizer.momentum:g}" if optimizer.name in ("sgd", "lars") else ""
     scope = " of all parameters" if optimizer.decay_scope == "all" else ""

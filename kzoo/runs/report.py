@@ -18,7 +18,8 @@ from kzoo.evaluate import figures
 from kzoo.evaluate.features import Features, embed_all
 from kzoo.evaluate.tables import pretext_table, table
 from kzoo.evaluate.verdict import EvaluationSettings, compare, evaluate
-from kzoo.export.saved_model import METADATA, export_backbone, is_whole
+from kzoo.export.layout import METADATA
+from kzoo.export.saved_model import export_backbone, is_whole
 from kzoo.method import Method
 from kzoo.modality import Shown
 from kzoo.plugins import registry

@@ -3,12 +3,14 @@
 recipe.yaml   every default written out      kzoo.json    versions, plugins, device, seed, status, the weights' origin
 checkpoints/  logs/  figures/                census.json  what lies in the folder of the data
 labels.json   the examples whose labels the method saw, where the recipe hides others
-backbone.weights.h5  heads.npz  evaluation.json  each made from a state of the training, written down with it; heads.npz
-              holds what the method's signatures read besides
+backbone.weights.h5  heads.npz  backbone.keras  evaluation.json
+              each made from a state of the training, written down with it; heads.npz holds what the method's signatures
+              read besides, backbone.keras the encoder as a Keras model
 """
 
 import platform
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +31,7 @@ from kzoo.recipe.load import load
 from kzoo.recipe.schema import Data, Recipe, changes, dump, recipe_hash
 from kzoo.runs import checkpoint
 from kzoo.runs.heads import load_heads, save_heads
+from kzoo.runs.kept import MODEL
 from kzoo.runs.plan import steps_per_epoch, view_size
 from kzoo.runs.provenance import Origin
 from kzoo.specs import DatasetSpec
@@ -74,6 +77,10 @@ class Run:
     @property
     def heads(self) -> Path:
         return self.folder / "heads.npz"
+
+    @property
+    def model(self) -> Path:
+        return self.folder / MODEL
 
     @property
     def census(self) -> Path:
@@ -198,6 +205,24 @@ class Run:
         heads = not method.signatures() or origin.holds(self.heads, self.record.get("heads"))
         return heads and origin.holds(self.weights, self.record.get("weights"))
 
+    def keeps_model(self) -> bool:
+        """Whether the run keeps its encoder as a Keras model, of the newest state of its training."""
+        made = self._made()
+        return made is not None and made.holds(self.model, self.record.get("model"))
+
+    def _keep_model(self, encoder: keras.Model, origin: Origin) -> None:
+        """Keep the encoder as a Keras model, which needs neither the recipe nor the data. Only a convenience: where it
+        cannot be written, a warning says so.
+        """
+        if origin.holds(self.model, self.record.get("model")):
+            return
+        try:
+            with replacing(self.model) as scratch:
+                encoder.save(scratch)
+            self.note(model=origin.of(self.model))
+        except Exception as error:  # the disk refuses it, or a layer does not know how to be saved
+            warnings.warn(f"{self.model}: not kept: {describe(error)}", stacklevel=2)
+
     def method(self, source: Source, console: Console | None = None) -> Method:
         """The trained method, as far as its signatures go. Where weights are missing, damaged or older than the
         training, they are made again from the newest checkpoint, and the console is told.
@@ -208,7 +233,7 @@ class Run:
         method = build_method(self.recipe, source)
         if not self.holds(method, origin):
             self._restore_weights(origin, source, console)
-        self._load_encoder(method)
+        self._load_encoder(method, origin)
         if method.signatures():
             load_heads(self.heads, method)
         return method
@@ -219,10 +244,10 @@ class Run:
         if not origin.holds(self.weights, self.record.get("weights")):
             self._restore_weights(origin, source, console)
         method = build_method(self.recipe, source)
-        self._load_encoder(method)
+        self._load_encoder(method, origin)
         return method.encoder
 
-    def _load_encoder(self, method: Method) -> None:
+    def _load_encoder(self, method: Method, origin: Origin) -> None:
         try:
             method.encoder.load_weights(self.weights)
         except Exception as error:  # Keras and h5py raise nearly anything where the layers are others
@@ -230,6 +255,7 @@ class Run:
                 f"{self.weights}: does not fit the backbone that the recipe builds now: {describe(error)}; install the "
                 "plugins that kzoo.json names"
             ) from error
+        self._keep_model(method.encoder, origin)
 
     def _restore_weights(self, origin: Origin, source: Source, console: Console | None) -> None:
         found = checkpoint.newest(self.checkpoints)
@@ -294,9 +320,14 @@ def build_backbone(recipe: Recipe, source: Source) -> keras.Model:
     return registry.build_backbone(recipe.backbone.name, shape, **recipe.backbone.options)
 
 
-def build_method(recipe: Recipe, source: Source) -> Method:
-    """Backbone and method of a recipe, built; call it inside the strategy's scope."""
+def build_method(recipe: Recipe, source: Source, begin: Callable[[keras.Model], None] | None = None) -> Method:
+    """Backbone and method of a recipe, built; call it inside the strategy's scope.
+
+    begin: gives the backbone the weights that it begins with, in place of new ones.
+    """
     backbone = build_backbone(recipe, source)
+    if begin:
+        begin(backbone)
     return registry.build_method(recipe.method.name, backbone, data=source, **recipe.method.options)
 
 

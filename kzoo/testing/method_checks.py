@@ -9,13 +9,15 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo import state
-from kzoo.errors import ConformanceError, ExportError, StrategyError, TrainingError
+from kzoo.data.resize import to_float
+from kzoo.errors import BackboneError, ConformanceError, ExportError, StrategyError, TrainingError
 from kzoo.evaluate.collapse import collapsed, effective_rank, embedding_std
 from kzoo.export.saved_model import export_backbone
 from kzoo.layers import every_layer
 from kzoo.method import Batch, Method
 from kzoo.plugins import registry
 from kzoo.random import example_seeds
+from kzoo.runs.pretrained import load_backbone
 from kzoo.specs import ABILITIES
 from kzoo.testing import examples
 from kzoo.testing.fresh_checks import (
@@ -338,6 +340,16 @@ def check_export(subject: MethodSubject) -> None:
     if not np.allclose(served, method(inputs), atol=TOLERANCE, rtol=TOLERANCE):
         raise subject.fault(
             "its export returns something else than the method", "let call return encoder(images)['embedding']"
+        )
+    try:
+        loaded = load_backbone(path)(to_float(inputs), training=False)["embedding"]
+        fault = "" if np.allclose(loaded, method(inputs), atol=TOLERANCE, rtol=TOLERANCE) else "it answers otherwise"
+    except BackboneError as error:
+        fault = str(error)
+    if fault:
+        raise subject.fault(
+            f"its encoder, saved as a Keras model and loaded: {fault}",
+            "register its layers, and let get_config say all that they were made with",
         )
 
 

@@ -18,9 +18,10 @@ from kzoo.method import Method
 from kzoo.plugins import registry
 from kzoo.plugins.load import load_plugins
 from kzoo.recipe.schema import Recipe, recipe_hash
-from kzoo.runs import plan
+from kzoo.runs import checkpoint, plan
 from kzoo.runs.checkpoint import Checkpoint
 from kzoo.runs.labels import keep_labels, seen_by_method
+from kzoo.runs.pretrained import Initial
 from kzoo.runs.provenance import Origin
 from kzoo.runs.report import Sources, evaluate_run, export_run, exported, made_from, picture_training, pretext_figures
 from kzoo.runs.resume import forget_after, refuse_changes, resume_run
@@ -74,8 +75,9 @@ def train(
     for line in census_lines(source.census) if source.census else ():
         console.print(line, markup=False, soft_wrap=True)
     total = plan.steps_per_epoch(recipe, source.size) * recipe.train.epochs
+    initial = Initial(recipe.init_from) if recipe.init_from and not checkpoint.exist(run.checkpoints) else None
     with strategy.scope(), precision(recipe):
-        method = build_method(recipe, source)
+        method = build_method(recipe, source, initial.begin if initial else None)
         compile_method(method, recipe, source)
 
     with writing(run), alone(run, strategy), together(strategy, run):
@@ -91,6 +93,8 @@ def train(
             run.start(recipe, source.census)
             keep_labels(run, recipe, source)
             run.note(test=tested_on(recipe, test))
+            if initial:
+                run.note(init_from={"folder": str(initial.place), **initial.made_from})
         if start < total:
             device = devices.describe(strategy)
             if chief:

@@ -1,0 +1,56 @@
+"""The trained backbone that a run and an export keep as a Keras model. Found and verified here without TensorFlow.
+
+<run>/backbone.keras      <export>/<version>/assets.extra/backbone.keras
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kzoo.errors import BackboneError
+from kzoo.export import layout
+from kzoo.system.files import read_json, sha256
+
+MODEL = layout.MODEL.name
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A backbone that can be loaded.
+
+    place: the run, or the version folder of the export. path: the Keras model.
+    made_from: "sha256" of the file, and of which training it is: `kzoo.runs.provenance.Origin`.
+    """
+
+    place: Path
+    path: Path
+    made_from: dict[str, Any]
+
+
+def find_kept(place: str | Path) -> Kept:
+    """The backbone that a run or an export keeps, its file verified by its SHA-256.
+
+    place: the folder of a run, of an export's version, or of an export, whose newest version is taken.
+    Raises BackboneError: neither of these, or the file is missing or not the one that was written.
+    """
+    given = place = Path(place)
+    if not place.is_dir():
+        raise BackboneError(f"{given}: no such folder; name the folder of a run or of an export")
+    versions = [path for path in place.iterdir() if path.name.isdecimal() and (path / layout.METADATA).is_file()]
+    if versions:
+        place = max(versions, key=lambda path: int(path.name))
+    if (place / layout.METADATA).is_file():
+        metadata = read_json(place / layout.METADATA)
+        path, made_from = place / layout.MODEL, dict(metadata.get("made_from") or {})
+        known = (metadata.get("sha256") or {}).get(layout.MODEL.as_posix())
+        remedy = "export it again with `kzoo export`"
+    elif (place / "recipe.yaml").is_file():
+        path, made_from = place / MODEL, dict(read_json(place / "kzoo.json").get("model") or {})
+        known, remedy = made_from.get("sha256"), "make it with `kzoo evaluate`, which needs the data of the run"
+    else:
+        raise BackboneError(f"{given}: neither a run nor an export; name a folder that kzoo train or kzoo export made")
+    if known is None or not path.is_file():
+        raise BackboneError(f"{path}: missing; {remedy}")
+    if sha256(path) != known:
+        raise BackboneError(f"{path}: is not the file that was written, by its SHA-256; {remedy}")
+    return Kept(place, path, {**made_from, "sha256": known})
