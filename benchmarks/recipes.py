@@ -126,6 +126,14 @@ def _classes(recipe: Recipe) -> int:
     return CLASSES.get(recipe.data.name, 10)
 
 
+def _smooth_distance(recipe: Recipe, batch: int) -> float:
+    """The mean smooth L1 distance of two independent standard normal numbers, whose difference has variance 2."""
+    beta, spread = recipe.method.options["beta"], math.sqrt(2)
+    edge = beta / spread
+    inside, tail = math.erf(edge / math.sqrt(2)), math.sqrt(2 / math.pi) * math.exp(-(edge**2) / 2)
+    return spread**2 * (inside - edge * tail) / (2 * beta) + spread * tail - beta / 2 * (1 - inside)
+
+
 def _prototypes(recipe: Recipe, batch: int) -> float:
     """A teacher that says of all views what the student says, more sharply, by cosines of variance 1 / d."""
     options = recipe.method.options
@@ -267,6 +275,12 @@ BEGINNINGS = {
         "untrained, a balanced teacher has eight views of noise share prototypes that the student has not",
         "view_loss",
         4,
+    ),
+    "data2vec": Beginning(
+        "the mean smooth L1 distance of independent standard normal numbers",
+        _smooth_distance,
+        0.1,
+        "answers for all hidden patches are much alike, so they are one draw of 768 numbers",
     ),
     "emp_ssl": Beginning(
         "coding rate B / 2 log(1 + d / (B epsilon))", _coding_rate, 2.0, "B projections at right angles", "coding_rate"

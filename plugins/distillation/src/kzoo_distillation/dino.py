@@ -24,7 +24,7 @@ class DINO(MultiCrop):
     Downstream is the teacher.
 
     The prototypes keep unit norm, and stay as they were drawn for the first epoch. The authors clip each tensor's
-    gradient to norm 3 (`optimizer.clip_tensor_norm`), and let weight decay rise from 0.04 to 0.4 by a cosine.
+    gradient to norm 3 (`optimizer.clip_tensor_norm`), and weight decay rises from 0.04 to 0.4 by a cosine.
 
     Deviations: views are resized bilinearly, not bicubically; the embedding is the class token's alone, where the
     authors' linear probe of ViT-S joins those of the last four blocks; no stochastic depth.

@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from kzoo import schedules
-from kzoo.options import Count, ImageOptions, Side, ViewOptions, Width
+from kzoo.options import Count, Depth, ImageOptions, Side, ViewOptions, Width
 
 _JITTER = (0.4, 0.4, 0.2, 0.1)
 
@@ -221,3 +221,24 @@ class DINOv2Options(MaskedOptions):
     )
     koleo: float = Field(0.1, ge=0, description="weight of what keeps class tokens apart")
     patch_lr_scale: float = Field(0.2, gt=0, description="factor on the learning rate of the patch projection")
+
+
+class Data2VecView(ViewOptions):
+    """The view of data2vec, BEiT's: brightness, contrast and saturation always change, and nothing else."""
+
+    jitter: tuple[float, float, float, float] = Field(
+        (0.4, 0.4, 0.4, 0.0), description="strengths of brightness, contrast, saturation and hue jitter"
+    )
+    jitter_p: float = Field(1.0, ge=0, le=1, description="probability of colour jitter")
+    greyscale_p: float = Field(0.0, ge=0, le=1, description="probability of greyscale")
+    blur_p: float = Field(0.0, ge=0, le=1, description="probability of Gaussian blur with sigma 0.1 to 2 pixels")
+
+
+class Data2VecOptions(ImageOptions):
+    view: Data2VecView = Field(default_factory=Data2VecView, description="how the view is made")
+    hidden: float = Field(
+        0.6125, gt=0, lt=1, description="share of the patches that are hidden, at most: 120 of 196 patches"
+    )
+    blocks: Depth = Field(6, ge=1, description="upper blocks of the teacher that the target is the mean of")
+    beta: float = Field(2.0, gt=0, description="distance from which on the smooth L1 loss is linear")
+    momentum: schedules.Share = Field(0.9998, description="of the teacher's moving average, after each step")

@@ -4,7 +4,14 @@ from collections.abc import Iterator
 
 from kzoo.hookspecs import hookimpl
 from kzoo.specs import MethodSpec
-from kzoo_distillation.options import BYOLOptions, DINOOptions, DINOv2Options, IBOTOptions, SimSiamOptions
+from kzoo_distillation.options import (
+    BYOLOptions,
+    Data2VecOptions,
+    DINOOptions,
+    DINOv2Options,
+    IBOTOptions,
+    SimSiamOptions,
+)
 
 
 @hookimpl
@@ -69,4 +76,14 @@ def kzoo_methods() -> Iterator[MethodSpec]:
             "freeze_epochs": 0,
             "patch_lr_scale": 1.0,
         },
+    )
+    yield MethodSpec(
+        name="data2vec",
+        target="kzoo_distillation.data2vec:Data2Vec",
+        options=Data2VecOptions,
+        family="distillation",
+        summary="Predict, for hidden patches, the mean of the upper blocks of a moving average that sees them",
+        paper="Baevski, Hsu, Xu, Babu, Gu, Auli, ICML 2022, arXiv:2202.03555",
+        requires=("tokens", "masked_tokens"),
+        check_options={"blocks": 2, "momentum": 0.99},
     )
