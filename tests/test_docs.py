@@ -5,6 +5,7 @@ import importlib.util
 import json
 import re
 import shlex
+import shutil
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import typer
+from rich.console import Console
 
 import kzoo
 from kzoo import BackboneSpec, DatasetSpec, MethodSpec, ModalitySpec, hookspecs
@@ -25,6 +27,7 @@ from kzoo.plugins import describe, registry
 from kzoo.plugins.load import load_plugins
 from kzoo.random import example_seeds
 from kzoo.recipe.load import load
+from kzoo.train.loop import train
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -108,6 +111,17 @@ def test_the_public_names_are_there_and_those_of_kzoo_are_all_of_them(generate):
 # ---- snippets -------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory) -> Path:
+    """The quickstart's run, of a few steps."""
+    folder = tmp_path_factory.mktemp("runs") / "quickstart"
+    small = ["data.options.limit=64", "train.epochs=1", "train.batch_size=32", "evaluate.linear=null"]
+    small += ["evaluate.data={name: digits, split: test, options: {limit: 64}}", "export.formats=[]"]
+    recipe = load(ROOT / "recipes" / "quickstart.yaml", small)
+    train(recipe, folder, False, Console(quiet=True))
+    return folder
+
+
 @pytest.fixture
 def workbench(tmp_path, monkeypatch) -> Iterator[Callable[[Fence], None]]:
     """Runs a fence after the other: a titled one becomes a file, another of Python is run, with two steps per fit."""
@@ -156,7 +170,9 @@ def workbench(tmp_path, monkeypatch) -> Iterator[Callable[[Fence], None]]:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "first-plugin.md"], ids=lambda page: page.name)
-def test_every_snippet_runs(page, workbench):
+def test_every_snippet_runs(page, workbench, request, tmp_path):
+    if "runs/quickstart" in "".join(fence.code for fence in fences(page) if fence.language == "python"):
+        shutil.copytree(request.getfixturevalue("quickstart"), tmp_path / "runs" / "quickstart")
     for fence in fences(page):
         workbench(fence)
 
