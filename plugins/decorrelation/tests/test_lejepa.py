@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from kzoo.devices import make_strategy
 from kzoo_decorrelation.lejepa import epps_pulley, unit_directions
 
 import kzoo
+from kzoo.distribute.devices import make_strategy
 from kzoo.testing.tiny import tiny_backbone
 
 ROOT = math.sqrt(2 * math.pi)
