@@ -84,6 +84,10 @@ class BackboneError(KzooError):
     """There is no trained backbone to load, it is not the one that was written, or it does not fit."""
 
 
+class EmbeddingsError(KzooError):
+    """A file of embeddings cannot be written, or holds none."""
+
+
 class ExportError(KzooError):
     """The export was refused, or did not return what the backbone returns."""
 

@@ -26,7 +26,7 @@ import typer
 import kzoo
 from kzoo.errors import KzooError, NotKept, PluginError, printable
 from kzoo.system import failures, surroundings
-from kzoo.system.console import give_up_output, make_console, say, settle_streams
+from kzoo.system.console import give_up_output, make_console, marked, say, settle_streams
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -36,6 +36,9 @@ _CHATTER = re.compile(rb"[IWE]\d{4} |WARNING: All log messages before absl|To en
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer as JSON.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", exists=True, file_okay=False)]
+TrainedFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Folder of a run or of an export.", exists=True, file_okay=False)
+]
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value; may be repeated.")
@@ -296,6 +299,31 @@ def export(
 
     wanted = [format.value for format in formats or (Format.SAVED_MODEL,)]
     export_run(run_dir, formats=wanted, destination=destination, console=make_console())
+
+
+@_command
+def embed(
+    place: TrainedFolder,
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A dataset: digits, folder:PATH, ...; `kzoo list`.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Ends in .npz, .csv or .parquet.")],
+    splits: Annotated[list[str] | None, typer.Option("--split", help="May be repeated; all where left out.")] = None,
+    options: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the dataset.")
+    ] = None,
+    feature: Annotated[str, typer.Option("--feature", help="An output of the backbone.")] = "embedding",
+    debug: Debug = False,
+) -> None:
+    """Write the embedding of every example of a dataset, or file of a folder."""
+    from kzoo.use import call, table
+
+    table.check_format(out)
+    chosen = call.dataset_options(data, options or ())
+    with _importing_tensorflow():
+        from kzoo.use.embed import Wanted, embed_data
+
+    console = make_console()
+    found = embed_data(place, Wanted(data, tuple(splits or ()), chosen, feature), out, console)
+    console.print(f"{len(found):,} embeddings of width {found.vectors.shape[1]} are in [bold]{marked(out)}[/bold]")
 
 
 @_command

@@ -40,6 +40,7 @@ class Source:
     vocabulary: of text, what each token number stands for; it begins with `kzoo.text.SPECIAL`.
     length: T, of text the tokens of every example, padded; of video its frames.
     modality: its kind of data, `kzoo list modalities`.
+    names: of a folder, the file of each id, below it; () elsewhere.
     digest: changes with the examples, their order or their labels, wherever they lie; "" where it is not known.
     census: what lies in the folder that the split comes from, as plain JSON (see `kzoo.folder.source`); None elsewhere.
     labelled: ids of the examples whose labels `decode` gives, where some are hidden; labelled_share: of each batch of
@@ -60,6 +61,7 @@ class Source:
     labelled: np.ndarray | None = field(default=None, compare=False)
     labelled_share: float | None = None
     modality: str = "image"
+    names: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def facts(self) -> DataFacts:

@@ -1,6 +1,6 @@
 """Frozen features: the embedding of every example, computed once and then asked."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,11 +47,29 @@ def embed(
     return embed_all(backbone, batches, (feature,), console)[feature]
 
 
+def make_reader(backbone: keras.Model, wanted: Sequence[str]) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """From inputs to the outputs of these names, each averaged to one vector; one trace, whatever the batch."""
+    for name in wanted:
+        if name not in backbone.output:
+            raise EvaluationError(f"evaluate: the backbone has no output {name!r}; it has {', '.join(backbone.output)}")
+
+    signature = [tf.TensorSpec(backbone.input_shape, tf.as_dtype(backbone.input.dtype))]
+
+    @tf.function(input_signature=signature, autograph=False)
+    def read(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = backbone(inputs, training=False)
+        values = {name: tf.cast(outputs[name], tf.float32) for name in wanted}
+        return {name: tf.reduce_mean(value, list(range(1, value.shape.rank - 1))) for name, value in values.items()}
+
+    return read
+
+
 def embed_all(
     backbone: keras.Model,
     batches: Iterable[Mapping[str, Any]],
     wanted: Sequence[str],
     console: Console | None = None,
+    read: Callable[[tf.Tensor], dict[str, tf.Tensor]] | None = None,
 ) -> dict[str, Features]:
     """Features of every example, in the order of the batches, with the backbone in inference mode, all in one pass.
 
@@ -61,25 +79,15 @@ def embed_all(
             `label` [b].
         wanted: the outputs to read. Feature maps [b,h,w,C] and tokens [b,T,D] are averaged to one vector.
         console: where to show the progress; None shows none.
+        read: of `make_reader`, where it is called more than once.
 
     Raises:
         EvaluationError: no examples, images that are not float, an unknown output, or features that are not numbers.
         DataError: images of 0 to 255.
     """
 
-    for name in wanted:
-        if name not in backbone.output:
-            raise EvaluationError(f"evaluate: the backbone has no output {name!r}; it has {', '.join(backbone.output)}")
-
+    read = read or make_reader(backbone, wanted)
     kind, key = tf.as_dtype(backbone.input.dtype), backbone.inputs[0].name
-
-    # one trace, for the last batch too
-    @tf.function(input_signature=[tf.TensorSpec(backbone.input_shape, kind)], autograph=False)
-    def infer(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = backbone(inputs, training=False)
-        values = {name: tf.cast(outputs[name], tf.float32) for name in wanted}
-        return {name: tf.reduce_mean(value, list(range(1, value.shape.rank - 1))) for name, value in values.items()}
-
     features: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
     labels, ids = [], []
     for batch in track(batches, "embedding", console=console, transient=True, disable=console is None):
@@ -89,7 +97,7 @@ def embed_all(
                 f"evaluate: images must be float in [0, 1]; scale them. Received: {inputs.dtype.name}"
             )
         check_range(inputs)
-        for name, value in infer(tf.cast(inputs, kind)).items():
+        for name, value in read(tf.cast(inputs, kind)).items():
             features[name].append(value.numpy())
         ids.append(np.asarray(batch["id"], np.int64))
         labels.append(np.asarray(batch.get("label", np.full(len(ids[-1]), UNLABELLED)), np.int64))

@@ -88,6 +88,7 @@ def folder_source(path: str, split: str, options: FolderOptions) -> Source:
         batched=True,
         digest=_digest(index["contents"][split], numbers, classes, shape, index["images"]["bits"]),
         census={**census.as_json(), "images": index["images"]},
+        names=tuple(file.name for file in census.splits[split]),
     )
 
 

@@ -19,12 +19,14 @@ class Kept:
     """A backbone that can be loaded.
 
     place: the run, or the version folder of the export. path: the Keras model.
+    input: what it takes: "shape", of one example; of text the "vocabulary".
     made_from: "sha256" of the file, and of which training it is: `kzoo.runs.provenance.Origin`.
     """
 
     place: Path
     path: Path
     made_from: dict[str, Any]
+    input: dict[str, Any]
 
 
 def find_kept(place: str | Path) -> Kept:
@@ -42,10 +44,14 @@ def find_kept(place: str | Path) -> Kept:
     if (place / layout.METADATA).is_file():
         metadata = read_json(place / layout.METADATA)
         path, made_from = place / layout.MODEL, dict(metadata.get("made_from") or {})
+        takes = dict(metadata.get("input") or {})
+        if "height" in takes:
+            takes["shape"] = [takes["height"], takes["width"], takes["channels"]]
         known = (metadata.get("sha256") or {}).get(layout.MODEL.as_posix())
         remedy = "export it again with `kzoo export`"
     elif (place / "recipe.yaml").is_file():
-        path, made_from = place / MODEL, dict(read_json(place / "kzoo.json").get("model") or {})
+        record = read_json(place / "kzoo.json")
+        path, made_from, takes = place / MODEL, dict(record.get("model") or {}), dict(record.get("input") or {})
         known, remedy = made_from.get("sha256"), "make it with `kzoo evaluate`, which needs the data of the run"
     else:
         raise BackboneError(f"{given}: neither a run nor an export; name a folder that kzoo train or kzoo export made")
@@ -53,4 +59,4 @@ def find_kept(place: str | Path) -> Kept:
         raise BackboneError(f"{path}: missing; {remedy}")
     if sha256(path) != known:
         raise BackboneError(f"{path}: is not the file that was written, by its SHA-256; {remedy}")
-    return Kept(place, path, {**made_from, "sha256": known})
+    return Kept(place, path, {**made_from, "sha256": known}, takes)

@@ -210,7 +210,7 @@ class Run:
         made = self._made()
         return made is not None and made.holds(self.model, self.record.get("model"))
 
-    def _keep_model(self, encoder: keras.Model, origin: Origin) -> None:
+    def _keep_model(self, encoder: keras.Model, origin: Origin, source: Source) -> None:
         """Keep the encoder as a Keras model, which needs neither the recipe nor the data. Only a convenience: where it
         cannot be written, a warning says so.
         """
@@ -219,7 +219,7 @@ class Run:
         try:
             with replacing(self.model) as scratch:
                 encoder.save(scratch)
-            self.note(model=origin.of(self.model))
+            self.note(model=origin.of(self.model), input=takes(self.recipe, source))
         except Exception as error:  # the disk refuses it, or a layer does not know how to be saved
             warnings.warn(f"{self.model}: not kept: {describe(error)}", stacklevel=2)
 
@@ -233,7 +233,7 @@ class Run:
         method = build_method(self.recipe, source)
         if not self.holds(method, origin):
             self._restore_weights(origin, source, console)
-        self._load_encoder(method, origin)
+        self._load_encoder(method, origin, source)
         if method.signatures():
             load_heads(self.heads, method)
         return method
@@ -244,10 +244,10 @@ class Run:
         if not origin.holds(self.weights, self.record.get("weights")):
             self._restore_weights(origin, source, console)
         method = build_method(self.recipe, source)
-        self._load_encoder(method, origin)
+        self._load_encoder(method, origin, source)
         return method.encoder
 
-    def _load_encoder(self, method: Method, origin: Origin) -> None:
+    def _load_encoder(self, method: Method, origin: Origin, source: Source) -> None:
         try:
             method.encoder.load_weights(self.weights)
         except Exception as error:  # Keras and h5py raise nearly anything where the layers are others
@@ -255,7 +255,7 @@ class Run:
                 f"{self.weights}: does not fit the backbone that the recipe builds now: {describe(error)}; install the "
                 "plugins that kzoo.json names"
             ) from error
-        self._keep_model(method.encoder, origin)
+        self._keep_model(method.encoder, origin, source)
 
     def _restore_weights(self, origin: Origin, source: Source, console: Console | None) -> None:
         found = checkpoint.newest(self.checkpoints)
@@ -309,6 +309,12 @@ def input_shape(recipe: Recipe, source: Source) -> tuple[int, ...]:
     sides = view_size(recipe, source.name, *source.image_shape[:2]) if source.image_shape else None
     kind = registry.find_method(recipe.method.name).backbone_modality
     return registry.modality(kind).input_shape(source, sides)
+
+
+def takes(recipe: Recipe, source: Source) -> dict[str, Any]:
+    """What goes downstream, for whoever uses the backbone without its data: "shape", and of text the "vocabulary"."""
+    known = {"vocabulary": list(source.vocabulary)} if source.vocabulary else {}
+    return {"shape": list(input_shape(recipe, source)), **known}
 
 
 def build_backbone(recipe: Recipe, source: Source) -> keras.Model:
