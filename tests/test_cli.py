@@ -15,6 +15,7 @@ import pytest
 import kzoo
 from kzoo.cli import app as cli
 from kzoo.cli import doctor as diagnose
+from kzoo.cli import door
 from kzoo.errors import NotKept, TrainingError
 from kzoo.plugins import registry
 
@@ -289,14 +290,14 @@ NOISE = "I0000 00:00 port.cc:1] on"
 @pytest.mark.parametrize(("level", "passed_on"), [("3", ["a real fault"]), ("0", [NOISE, "a real fault"])])
 def test_only_what_tensorflow_logs_while_imported_is_kept_back(level, passed_on, capfd, monkeypatch):
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", level)
-    with cli._importing_tensorflow():
+    with door.importing_tensorflow():
         os.write(2, f"{NOISE}\na real fault\n".encode())
     assert capfd.readouterr().err.splitlines() == passed_on
 
 
 def test_the_error_stream_is_whole_again_after_an_import_that_fails(capfd, monkeypatch):
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-    with suppress(ImportError), cli._importing_tensorflow():
+    with suppress(ImportError), door.importing_tensorflow():
         os.write(2, b"why it failed\n")
         raise ImportError
     os.write(2, b"I0000 later\n")

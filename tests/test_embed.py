@@ -154,7 +154,7 @@ def test_text_whose_words_are_numbered_otherwise_is_refused(tmp_path):
     ],
 )
 def test_a_wrong_call_is_told_before_tensorflow(tmp_path, capsys, monkeypatch, arguments, said):
-    monkeypatch.setattr("kzoo.cli.app._importing_tensorflow", lambda: pytest.fail("TensorFlow was imported"))
+    monkeypatch.setattr("kzoo.cli.use.importing_tensorflow", lambda: pytest.fail("TensorFlow was imported"))
     with pytest.raises(SystemExit) as left:
         main(["embed", str(tmp_path), *arguments])
     assert left.value.code in (2, 3)

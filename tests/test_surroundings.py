@@ -231,14 +231,14 @@ def test_settings_of_keras_change_no_command_and_are_refused_by_hand(tmp_path):
     (tmp_path / "keras.json").write_text(json.dumps(settings))
     code = """
 import json, keras, kzoo
-from kzoo.cli import app as cli
+from kzoo.cli import door
 from kzoo.errors import SurroundingsError
 assert keras.config.image_data_format() == "channels_first"
 try:
     kzoo.build_backbone("convnet4", input_shape=(32, 32, 3))
 except SurroundingsError as error:
     by_hand = str(error)
-with cli._importing_tensorflow():
+with door.importing_tensorflow():
     pass
 config = keras.config
 print(json.dumps([by_hand, config.image_data_format(), config.floatx(), config.epsilon(), config.dtype_policy().name]))

@@ -298,6 +298,40 @@ def neighbours(
     return figure
 
 
+@_styled
+def runs_beside(
+    path: Path, rows: Sequence[tuple[str, float, Mapping[str, Mapping[str, Any]]]], titles: Mapping[str, str]
+) -> Figure:
+    """A panel for each probe, a bar for each run, a line where its untrained backbone stands, dots at chance.
+
+    rows: (name, accuracy by chance, probe → {"trained", "untrained", "says"}). titles: of the probes. A bar is grey
+    where the difference from untrained is within noise.
+    """
+    probes = [probe for probe in titles if any(probe in found for _, _, found in rows)]
+    names = [_fitting(name, 28) for name, _, _ in rows]
+    left, panel, tall = 0.25 + 0.075 * max(map(len, names)), 2.6, 0.34
+    width, height = max(left + panel * max(len(probes), 1) + 0.1, 4.4), tall * len(rows) + 1.25
+    figure = Figure(figsize=(width, height))
+    _heading(figure, "Runs beside each other", "black line: its untrained backbone; dotted: chance; grey: within noise")
+    for number, probe in enumerate(probes):
+        place = ((left + number * panel) / width, 0.4 / height, (panel - 0.35) / width, tall * len(rows) / height)
+        axes = figure.add_axes(place, xlim=(0, 105), ylim=(len(rows) - 0.5, -0.5))
+        axes.set_title(f"{titles[probe]}, %")
+        axes.set_yticks(range(len(rows)), names if number == 0 else [])
+        for row, (_, chance, found) in enumerate(rows):
+            if probe in found:
+                value = found[probe]
+                colour = {"better than untrained": _SAME, "worse than untrained": _OTHER}.get(value["says"], "#9a9a9a")
+                axes.barh(row, 100 * value["trained"], height=0.7, color=colour)
+                axes.vlines(100 * value["untrained"], row - 0.4, row + 0.4, color=_INK, linewidth=1.6)
+                axes.vlines(100 * chance, row - 0.4, row + 0.4, color=_QUIET, linewidth=1, linestyle=":")
+                axes.text(100 * value["trained"] - 1.5, row, f"{100 * value['trained']:.1f}", ha="right", va="center",
+                          fontsize=7.5, color="white")  # fmt: skip
+    if not probes:
+        figure.text(0.5, 0.4, "none of the runs has a probe", ha="center", color=_QUIET)
+    return figure
+
+
 def pictures_of(ready: Mapping[str, Any], count: int) -> dict[str, np.ndarray]:
     """Every picture in what a pretext made of `count` examples; "view 0", "view 1" where it made several of each."""
     shown: dict[str, np.ndarray] = {}
