@@ -35,6 +35,8 @@ class MethodSpec:
     check_backbone: name of the backbone that suite uses; none: a tiny convnet that offers maps and tokens, or a tiny
         vision transformer where an ability is required.
     check_learning_rate: the largest that the suite trains it with, by plain gradient descent with momentum.
+    expected_failures: checks of that suite which it knowingly does not pass, by name, each with the reason:
+        {"least_examples": "a batch of one is not what it is for"}. They are shown so; one that passes fails.
     labels: whether it learns from labels: data that has none is refused.
     summary: one line. paper: authors, year, identifier.
     """
@@ -56,6 +58,7 @@ class MethodSpec:
     xla: bool = True
     least_examples: int = 1
     labels: bool = False
+    expected_failures: Mapping[str, str] = field(default_factory=dict)
     encodes: str = ""
 
     @property
@@ -78,6 +81,7 @@ class BackboneSpec:
     min_size: the smallest image side in pixels that it accepts.
     any_size: it can be built with height and width None, and one model then takes images of any size.
     check_options: options that make it small enough for the conformance suite (`kzoo check`).
+    expected_failures: checks of that suite which it knowingly does not pass, as for a method.
     """
 
     name: str
@@ -92,6 +96,7 @@ class BackboneSpec:
     any_size: bool = False
     check_options: Mapping[str, Any] = field(default_factory=dict)
     abilities: tuple[str, ...] = ()
+    expected_failures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -117,6 +117,7 @@ def test_list_as_json(run):
         "check_learning_rate": 0.05,
         "offers": [],
         "encodes": "",
+        "expected_failures": {},
         "labels": False,
         "least_examples": 1,
         "xla": False,

@@ -11,6 +11,7 @@ from heavy_options import HeavyOptions
 
 from kzoo.errors import ConformanceError, PluginError
 from kzoo.testing import MethodSubject, method_checks, spec_checks
+from kzoo.testing.expected import run_check
 
 
 @pytest.fixture
@@ -66,6 +67,7 @@ def test_listing_must_not_import_tensorflow(subject):
             r"option 'momentum' accepts -1000000000.0; give its Field the range",
         ),
         (faulty_options.Listed, r"option 'widths' accepts \(-1000000000, -1000000000\); give its Field the range"),
+        (faulty_options.Changeable, r"option 'depths' is a list, which can be changed after it was checked; annotate"),
         (faulty_options.Unchecked, r"option 'depth' accepts -1000000000; give its Field the range"),
         (faulty_options.Open, r"unknown options are accepted; derive its options from kzoo.Options"),
         (faulty_options.Unfrozen, r"options can be changed after they were checked; derive its options from"),
@@ -171,3 +173,48 @@ def test_a_loss_of_comparisons_that_a_batch_of_one_makes_zero(subject):
 def test_a_record_that_says_another_least_number_of_examples(subject):
     with pytest.raises(ConformanceError, match="has least_examples=1, PairwiseAndSaysSo has 2; let both say the same"):
         method_checks.check_record(subject("PairwiseAndSaysSo"))
+
+
+def test_views_of_another_type(subject):
+    message = "uint8views: pretext output 'view_0' is a picture of type uint8; views are float32"
+    with pytest.raises(ConformanceError, match=message):
+        method_checks.check_pretext(subject("Uint8Views"))
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (
+            "VectorLoss",
+            r"the step's figure 'loss' has shape \[16\]; let loss return one number for each",
+        ),
+        ("DeafInTraining", "in a training step the backbone is not told that it trains; pass `training` on"),
+        ("AlwaysTraining", "asked about held-out examples, the backbone is told that it trains; pass `training` on"),
+    ],
+)
+def test_a_step_that_is_wrong_is_told_before_anything_is_trained(subject, target, message):
+    names = [check.__name__ for check in method_checks.METHOD_CHECKS]
+    assert names.index("check_step") < names.index("check_training")
+    method_checks.check_step(subject("Good"))
+    with pytest.raises(ConformanceError, match=f"^{target.lower()}: {message}"):
+        method_checks.check_step(subject(target))
+
+
+def test_a_queue_that_is_given_a_part_of_the_batch(subject):
+    method_checks.check_accumulate(subject("Good"))
+    message = r"halfqueue: with accumulate: 2, 8 rows of .*keys.* change; of the whole batch 16; remember what"
+    with pytest.raises(ConformanceError, match=message):
+        method_checks.check_accumulate(subject("HalfQueue"))
+
+
+def test_an_expected_failure_is_shown_so_and_must_fail(subject):
+    known = {"step": "its loss is a vector on purpose"}
+    assert run_check(method_checks.check_step, subject("VectorLoss", expected_failures=known)) == known["step"]
+    with pytest.raises(ConformanceError, match="good: check 'step' holds, and its record says that it fails; take it"):
+        run_check(method_checks.check_step, subject("Good", expected_failures=known))
+    for failures, message in (
+        ({"stepp": "?"}, "expected_failures names 'stepp', which is no check; known: record, "),
+        ({"step": ""}, "expected_failures says of 'step' no reason; say in a few words"),
+    ):
+        with pytest.raises(ConformanceError, match=f"good: {message}"):
+            method_checks.check_record(subject("Good", expected_failures=failures))

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from kzoo import replicas, sums
+from kzoo.errors import TrainingError
 from kzoo.layers import dropout_keys
 
 Batch = dict[str, tf.Tensor]
@@ -15,13 +16,22 @@ Logs = dict[str, tf.Tensor]
 
 
 class StepLogs(dict[str, tf.Tensor]):
-    """The figures of a step by name, "loss" among them. outputs: what `forward` gave for the whole batch."""
+    """The figures of a step by name, "loss" among them. outputs: what `forward` gave for the whole batch.
+
+    Raises TrainingError for a figure that is not one number.
+    """
 
     outputs: Batch
 
     def __init__(self, *figures: Any, outputs: Batch | None = None, **more: Any):
         super().__init__(*figures, **more)
         self.outputs = outputs or {}
+        for name, value in self.items():
+            if tf.is_tensor(value) and value.shape.rank:
+                raise TrainingError(
+                    f"the step's figure '{name}' has shape {list(value.shape)}; let loss return one number for each, "
+                    "the mean over the examples"
+                )
 
 
 @dataclass(frozen=True)

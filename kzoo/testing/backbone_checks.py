@@ -12,6 +12,7 @@ from kzoo.errors import ConformanceError, ExportError, OptionsError
 from kzoo.export.saved_model import export_backbone
 from kzoo.plugins import registry
 from kzoo.specs import ABILITIES
+from kzoo.testing.expected import name_of, refuse_unknown
 from kzoo.testing.spec_checks import check_listing, check_name, check_options
 from kzoo.testing.subjects import BackboneSubject, made, outputs_in_training, precision
 
@@ -27,6 +28,7 @@ def check_record(subject: BackboneSubject) -> None:
         raise subject.fault(
             f"its target {spec.target} is no function", "name a function (input_shape, options) -> model"
         )
+    refuse_unknown(subject, [name_of(check) for check in BACKBONE_CHECKS])
     if "embedding" not in spec.offers:
         raise subject.fault("it does not offer 'embedding'", "every backbone does: name it in offers, and return it")
     if unknown := [name for name in spec.offers if not re.fullmatch(r"embedding|tokens|map(_\d+)?", name)]:

@@ -20,6 +20,7 @@ from kzoo.random import example_seeds
 from kzoo.runs.pretrained import load_backbone
 from kzoo.specs import ABILITIES
 from kzoo.testing import examples
+from kzoo.testing.expected import name_of, refuse_unknown
 from kzoo.testing.fresh_checks import (
     STEP_KEYS,
     TOLERANCE,
@@ -31,6 +32,7 @@ from kzoo.testing.fresh_checks import (
 from kzoo.testing.replicas import train_on_batches
 from kzoo.testing.setups import BATCH
 from kzoo.testing.spec_checks import check_listing, check_name, check_options
+from kzoo.testing.step_checks import check_accumulate, check_step
 from kzoo.testing.subjects import (
     FIXED_STEPS,
     EagerSteps,
@@ -71,6 +73,7 @@ def check_record(subject: MethodSubject) -> None:
             f"it requires {', '.join(unknown)}, which no backbone offers",
             f"require embedding, map, map_<n>, tokens, {', '.join(ABILITIES)}",
         )
+    refuse_unknown(subject, [name_of(check) for check in METHOD_CHECKS])
     if not isinstance(inspect.getattr_static(found, "pretext"), staticmethod):
         raise subject.fault("pretext belongs to the object", "make it a @staticmethod: it runs in the input pipeline")
 
@@ -86,6 +89,11 @@ def check_pretext(subject: MethodSubject) -> None:
             raise subject.fault(
                 f"pretext output '{name}' has shape {list(value.shape)} for {count} examples",
                 "its first axis must be the batch or a multiple of it",
+            )
+        if value.shape.rank == 4 and value.shape[-1] in (1, 3) and value.dtype != tf.float32:
+            raise subject.fault(
+                f"pretext output '{name}' is a picture of type {value.dtype.name}",
+                "views are float32 in [0, 1], as kzoo.augment makes them",
             )
         if value.dtype.is_floating and not np.isfinite(value.numpy()).all():
             raise subject.fault(f"pretext output '{name}' is not finite", "look for divisions by zero")
@@ -358,8 +366,10 @@ METHOD_CHECKS: tuple[Callable[[MethodSubject], None], ...] = (
     check_listing,
     check_options,
     check_pretext,
+    check_step,
     check_training,
     check_gradients,
+    check_accumulate,
     check_least_examples,
     check_determinism,
     check_loss,

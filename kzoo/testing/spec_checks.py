@@ -63,6 +63,11 @@ def check_options(subject: Subject) -> None:
     values = options.model_dump()
     if not _refuses(spec.options, values | {_UNLISTED: 1}):
         raise subject.fault("unknown options are accepted", "derive its options from kzoo.Options, extra='forbid'")
+    for where, kind in _changeable(options):
+        raise subject.fault(
+            f"option '{where}' is a {kind}, which can be changed after it was checked",
+            "annotate it as a tuple, or as an Options class of its own",
+        )
     for path, nonsense in _nonsense(options):
         if not _refuses(spec.options, _with(values, path, nonsense)):
             raise subject.fault(
@@ -88,6 +93,15 @@ def check_options(subject: Subject) -> None:
         ) from None
     if again != options:
         raise subject.fault("options differ once they were written in a recipe", "give them types that YAML has")
+
+
+def _changeable(options: BaseModel, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The options whose value is a list, a dict or a set: where, and which of them."""
+    for name, value in options:
+        if isinstance(value, BaseModel):
+            yield from _changeable(value, f"{prefix}{name}.")
+        elif isinstance(value, list | dict | set):
+            yield f"{prefix}{name}", type(value).__name__
 
 
 def _nonsense(options: BaseModel, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from kzoo.testing.backbone_checks import BACKBONE_CHECKS
+from kzoo.testing.expected import run_check
 from kzoo.testing.method_checks import METHOD_CHECKS
 from kzoo.testing.subjects import BackboneSubject, MethodSubject, Subject
 
@@ -58,7 +59,10 @@ class BackboneSuite(_Suite):
 
 def _as_test(check: Callable[[Any], None]) -> Callable[[_Suite], None]:
     def test(self: _Suite) -> None:
-        check(self.subject)
+        if reason := run_check(check, self.subject):
+            import pytest  # which runs this
+
+            pytest.xfail(reason)
 
     test.__doc__ = check.__doc__
     return test

@@ -129,6 +129,45 @@ class NestedPretext(Good):
 # ---- gradients -------------------------------------------------------------------------------------------------------
 
 
+class Uint8Views(Good):
+    @staticmethod
+    def pretext(batch, seed, options):
+        views = Good.pretext(batch, seed, options)
+        return {name: tf.cast(255 * tf.clip_by_value(value, 0.0, 1.0), tf.uint8) for name, value in views.items()}
+
+
+# ---- one step --------------------------------------------------------------------------------------------------------
+
+
+class VectorLoss(Good):
+    def loss(self, outputs, batch):
+        return tf.reduce_sum(tf.square(outputs["query"]), axis=1)
+
+
+class DeafInTraining(Good):
+    def forward(self, batch, training):
+        return super().forward(batch, False)
+
+
+class AlwaysTraining(Good):
+    def forward(self, batch, training):
+        return super().forward(batch, True)
+
+
+class HalfQueue(Good):
+    """Remembers what a closure caught: the last of the batch's parts."""
+
+    def train_step(self, batch):
+        logs = self.minimise(batch)
+        self.queue.enqueue(self.caught)
+        return logs
+
+    def forward(self, batch, training):
+        outputs = super().forward(batch, training)
+        self.caught = tf.stop_gradient(outputs["query"])
+        return outputs
+
+
 class TaughtTeacher(Good):
     """The optimizer updates the teacher."""
 

@@ -26,6 +26,10 @@ class Listed(GoodOptions):
     widths: tuple[int, ...] = Field((8, 8), description="widths of the layers")
 
 
+class Changeable(GoodOptions):
+    depths: list[int] = Field([1, 2], description="layers of each block")
+
+
 class Open(BaseModel):
     temperature: float = Field(0.2, gt=0, description="softmax temperature")
 
