@@ -1,8 +1,8 @@
 """What keeps self-distillation from collapsing, shown by leaving it out.
 
 Each control is a subclass of a method without one of its parts: SimSiam without the stop-gradient, BYOL without the
-predictor, DINO without its centre, and without its low temperature. It is trained as its method is, a few hundred steps
-on Fashion-MNIST, and both are asked about held-out images: the spread of the projections and of the embedding (about 1
+predictor, DINO without its centre, and without its low temperature. It is trained as its method is, some hundred steps on
+Fashion-MNIST, and both are asked about held-out images: the spread of the projections and of the embedding (about 1
 where they point everywhere, 0 in one point), the effective rank of the embedding, the linear probe, and of DINO the
 entropy of what the teacher says (0: always the same prototype; log K: all prototypes alike).
 
@@ -33,7 +33,8 @@ from kzoo.evaluate import effective_rank, embed, embedding_std, linear_probe
 from kzoo.system.files import write_text
 
 RESULTS = Path(__file__).parent / "results" / "controls.json"
-STEPS, BATCH, EXAMPLES, HELD_OUT, PROTOTYPES = 200, 128, 3200, 2000, 256
+STEPS = {"simsiam": 1000, "byol": 200, "dino": 200}
+BATCH, EXAMPLES, HELD_OUT, PROTOTYPES = 128, 3200, 2000, 256
 
 
 class NoStopGradient(SimSiam):
@@ -77,7 +78,7 @@ CONTROLS: dict[str, tuple[type[kzoo.Method], list[type[kzoo.Method]], dict[str, 
         SimSiam,
         [NoStopGradient],
         {"projector": [128, 128], "bottleneck": 32, "view_0": _VIEW, "view_1": _VIEW},
-        0.05,
+        0.3,
     ),
     "byol": (
         BYOL,
@@ -104,7 +105,7 @@ CONTROLS: dict[str, tuple[type[kzoo.Method], list[type[kzoo.Method]], dict[str, 
 }
 
 
-def outcome(kind: type[kzoo.Method], options: dict[str, Any], rate: float) -> dict[str, Any]:
+def outcome(kind: type[kzoo.Method], options: dict[str, Any], rate: float, steps: int) -> dict[str, Any]:
     """Train one; returns what has become of it."""
     keras.utils.set_random_seed(0)
     train = kzoo.open_dataset("fashion_mnist", limit=EXAMPLES)
@@ -113,9 +114,9 @@ def outcome(kind: type[kzoo.Method], options: dict[str, Any], rate: float) -> di
     backbone = kzoo.build_backbone("small_resnet", input_shape=shape, width=8)
     method = kind(backbone, data=train, **options)
     per_epoch = EXAMPLES // BATCH
-    method.compile(keras.optimizers.SGD(rate, momentum=0.9), total_steps=STEPS, clip_tensor_norm=3.0)
+    method.compile(keras.optimizers.SGD(rate, momentum=0.9), total_steps=steps, clip_tensor_norm=3.0)
     began = time.perf_counter()
-    history = method.fit(train, batch_size=BATCH, epochs=STEPS // per_epoch, seed=0, verbose=0).history
+    history = method.fit(train, batch_size=BATCH, epochs=steps // per_epoch, seed=0, verbose=0).history
     seconds = time.perf_counter() - began
     known, asked = (embed(method.encoder, evaluation_batches(source, 256)) for source in (train, test))
     probe, embedding = linear_probe(known, asked), asked.features
@@ -125,7 +126,7 @@ def outcome(kind: type[kzoo.Method], options: dict[str, Any], rate: float) -> di
         "embedding_spread": round(embedding_std(embedding), 4),
         "effective_rank": round(effective_rank(embedding), 2),
         "linear_probe": probe["test_accuracy"],
-        "steps": STEPS // per_epoch * per_epoch,
+        "steps": steps // per_epoch * per_epoch,
         "seconds": round(seconds, 1),
     }
 
@@ -134,7 +135,8 @@ def projections(method: kzoo.Method, test: Any) -> dict[str, float]:
     """Of held-out views: the spread of what the loss compares, and the entropy of a teacher's words."""
     batch = next(iter(method.stream(test, batch_size=1000, seed=0)))
     if not isinstance(method, DINO):
-        return {"spread": round(embedding_std(method.forward(batch, training=False)["z_0"]), 4)}
+        z = np.asarray(method.forward(batch, training=False)["z_0"])
+        return {"spread": round(embedding_std(z), 4), "projections_rank": round(effective_rank(z), 2)}
     logits = method.teacher(batch["large"], training=False)
     says = np.asarray(method.targets(logits), "float64")
     mean = says.mean(axis=0)
@@ -151,7 +153,7 @@ def main(names: list[str]) -> None:
     rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in names or CONTROLS:
         whole, without, options, rate = CONTROLS[name]
-        rows[name] = {kind.__name__: outcome(kind, options, rate) for kind in (whole, *without)} | origin()
+        rows[name] = {kind.__name__: outcome(kind, options, rate, STEPS[name]) for kind in (whole, *without)} | origin()
         write_text(RESULTS, json.dumps(rows, indent=1) + "\n")
         for kind in (whole, *without):
             print(kind.__name__, rows[name][kind.__name__], flush=True)
