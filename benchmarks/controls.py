@@ -1,10 +1,10 @@
 """What keeps self-distillation from collapsing, shown by leaving it out.
 
 Each control is a subclass of a method without one of its parts: SimSiam without the stop-gradient, BYOL without the
-predictor, DINO without its centre, and without its low temperature. It is trained as its method is, some hundred steps on
-Fashion-MNIST, and both are asked about held-out images: the spread of the projections and of the embedding (about 1
-where they point everywhere, 0 in one point), the effective rank of the embedding, the linear probe, and of DINO the
-entropy of what the teacher says (0: always the same prototype; log K: all prototypes alike).
+predictor, DINO without its centre, and without its low temperature. It is trained as its method is, some hundred steps
+on Fashion-MNIST, and both are asked about held-out images: the spread of the projections and of the embedding (about 1
+where they point everywhere, 0 in one point), their effective ranks, the linear probe, and of DINO the entropy of what
+the teacher says (0: always the same prototype; log K: all prototypes alike).
 
     python benchmarks/controls.py [simsiam dino byol]
 """
