@@ -30,10 +30,12 @@ from record import origin
 import kzoo
 from kzoo.data import evaluation_batches
 from kzoo.evaluate import effective_rank, embed, embedding_std, linear_probe
+from kzoo.optimizers import build
+from kzoo.recipe.schema import Optimizer
 from kzoo.system.files import write_text
 
 RESULTS = Path(__file__).parent / "results" / "controls.json"
-STEPS = {"simsiam": 1000, "byol": 200, "dino": 200}
+STEPS = {"simsiam": 1000, "byol": 200, "dino": 300}
 BATCH, EXAMPLES, HELD_OUT, PROTOTYPES = 128, 3200, 2000, 256
 
 
@@ -73,18 +75,18 @@ class NoSharpening(DINO):
 _VIEW = {"scale": [0.3, 1.0], "blur_p": 0.0}
 _LARGE, _SMALL = {"scale": [0.4, 1.0], "blur_p": 0.0}, {"scale": [0.1, 0.4], "blur_p": 0.0}
 _RISING = {"schedule": "cosine", "start": 0.98, "end": 1.0}
-CONTROLS: dict[str, tuple[type[kzoo.Method], list[type[kzoo.Method]], dict[str, Any], float]] = {
+CONTROLS: dict[str, tuple[type[kzoo.Method], list[type[kzoo.Method]], dict[str, Any], dict[str, Any]]] = {
     "simsiam": (
         SimSiam,
         [NoStopGradient],
         {"projector": [128, 128], "bottleneck": 32, "view_0": _VIEW, "view_1": _VIEW},
-        0.3,
+        {"name": "sgd", "learning_rate": 0.3},
     ),
     "byol": (
         BYOL,
         [NoPredictor],
         {"projector": [128, 64], "predictor": [128, 64], "momentum": _RISING, "view_0": _VIEW, "view_1": _VIEW},
-        0.05,
+        {"name": "sgd", "learning_rate": 0.05},
     ),
     "dino": (
         DINO,
@@ -94,18 +96,17 @@ CONTROLS: dict[str, tuple[type[kzoo.Method], list[type[kzoo.Method]], dict[str, 
             "prototypes": PROTOTYPES,
             "local_views": 2,
             "local_size": 16,
-            "freeze_epochs": 0,
-            "momentum": {**_RISING, "start": 0.9},
+            "momentum": _RISING,
             "view_0": _LARGE,
             "view_1": _LARGE,
             "local_view": _SMALL,
         },
-        0.05,
+        {"name": "adamw", "learning_rate": 5e-4, "weight_decay": 0.04, "clip_tensor_norm": 3.0},
     ),
 }
 
 
-def outcome(kind: type[kzoo.Method], options: dict[str, Any], rate: float, steps: int) -> dict[str, Any]:
+def outcome(kind: type[kzoo.Method], options: dict[str, Any], update: dict[str, Any], steps: int) -> dict[str, Any]:
     """Train one; returns what has become of it."""
     keras.utils.set_random_seed(0)
     train = kzoo.open_dataset("fashion_mnist", limit=EXAMPLES)
@@ -114,7 +115,9 @@ def outcome(kind: type[kzoo.Method], options: dict[str, Any], rate: float, steps
     backbone = kzoo.build_backbone("small_resnet", input_shape=shape, width=8)
     method = kind(backbone, data=train, **options)
     per_epoch = EXAMPLES // BATCH
-    method.compile(keras.optimizers.SGD(rate, momentum=0.9), total_steps=steps, clip_tensor_norm=3.0)
+    settings = Optimizer(schedule="constant", **{"weight_decay": 0.0, **update})
+    optimizer = build(settings, batch_size=BATCH, steps_per_epoch=per_epoch, epochs=steps // per_epoch)
+    method.compile(optimizer, total_steps=steps, clip_tensor_norm=settings.clip_tensor_norm)
     began = time.perf_counter()
     history = method.fit(train, batch_size=BATCH, epochs=steps // per_epoch, seed=0, verbose=0).history
     seconds = time.perf_counter() - began
@@ -152,8 +155,10 @@ def projections(method: kzoo.Method, test: Any) -> dict[str, float]:
 def main(names: list[str]) -> None:
     rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in names or CONTROLS:
-        whole, without, options, rate = CONTROLS[name]
-        rows[name] = {kind.__name__: outcome(kind, options, rate, STEPS[name]) for kind in (whole, *without)} | origin()
+        whole, without, options, update = CONTROLS[name]
+        rows[name] = {
+            kind.__name__: outcome(kind, options, update, STEPS[name]) for kind in (whole, *without)
+        } | origin()
         write_text(RESULTS, json.dumps(rows, indent=1) + "\n")
         for kind in (whole, *without):
             print(kind.__name__, rows[name][kind.__name__], flush=True)

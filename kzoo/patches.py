@@ -10,7 +10,7 @@ the projection of the patches, and `KeptPatches` after their positions were adde
 Patches are numbered row by row.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -160,7 +160,7 @@ def encode_masked(
         return backbone(images, training=training)
 
 
-def per_token(head: keras.Model, tokens: tf.Tensor) -> tf.Tensor:
+def per_token(head: Callable[[tf.Tensor], tf.Tensor], tokens: tf.Tensor) -> tf.Tensor:
     """What a head for vectors `[B, D]` makes of every token: `[B, T, D]` to `[B, T, K]`."""
     answers = head(tf.reshape(tokens, [-1, tokens.shape[-1]]))
     return tf.reshape(

@@ -2,6 +2,7 @@
 
 import math
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -36,9 +37,13 @@ class IBOT(MultiCrop):
         self.patches = patches.patches_of(self.backbone, "masked_tokens", method=self.name)
         self.mask_token = patches.MaskToken(self.patches.width, deviation=0.0)
         self.head = prototype_head(self.width, options.head, options.prototypes, name="head")
-        self.teacher = EMATeacher([self.backbone, self.head])
+        self.teacher = EMATeacher([self.backbone, *self.taught_heads()])
         self.centre = Centre(options.prototypes, options.centre_momentum)
         self.patch_centre = Centre(options.prototypes, options.centre_momentum, name="patch_centre")
+
+    def taught_heads(self) -> list[keras.Sequential]:
+        """The heads that the teacher has too."""
+        return [self.head]
 
     def hidden(self, batch: Batch) -> tf.Tensor:
         """Which patches of each large view are hidden, bool `[2B, T]`; none in half of the views."""
@@ -48,11 +53,14 @@ class IBOT(MultiCrop):
         return block_mask(keys, grid, share * grid[0] * grid[1], smallest_block(grid))
 
     def teach(self, batch: Batch, training: bool) -> Batch:
+        """What the teacher says of large views, without gradient."""
+        seen = self.teacher.models[0](batch["large"], training=training)
+        return {name: tf.stop_gradient(each) for name, each in self.taught(seen, batch, training).items()}
+
+    def taught(self, seen: Batch, batch: Batch, training: bool) -> Batch:
         """The teacher's logits for class tokens, `[2b, K]`, and for patches, `[2b, T, K]`."""
-        backbone, head = self.teacher.models
-        seen = backbone(batch["large"], training=training)
-        taught = {"taught": head(seen["embedding"]), "taught_patches": patches.per_token(head, seen["tokens"])}
-        return {name: tf.stop_gradient(logits) for name, logits in taught.items()}
+        head = self.teacher.models[1]
+        return {"taught": head(seen["embedding"]), "taught_patches": patches.per_token(head, seen["tokens"])}
 
     def train_step(self, batch: Batch) -> Logs:
         taught, momentum = self.teach(batch, training=True), self.value(self.options.momentum)
@@ -68,10 +76,14 @@ class IBOT(MultiCrop):
     def forward(self, batch: Batch, training: bool) -> Batch:
         hidden, token = self.hidden(batch), self.mask_token.read()
         seen = patches.encode_masked(self.backbone, batch["large"], hidden, token, training)
-        outputs = {"large": self.head(seen["embedding"]), "patches": patches.per_token(self.head, seen["tokens"])}
+        outputs = self.said(seen, batch, training)
         if "small" in batch:
             outputs["small"] = self.head(self.embed(batch["small"], training))
         return {**outputs, "hidden": hidden}
+
+    def said(self, seen: Batch, batch: Batch, training: bool) -> Batch:
+        """The student's logits for class tokens and patches of large views."""
+        return {"large": self.head(seen["embedding"]), "patches": patches.per_token(self.head, seen["tokens"])}
 
     def loss(self, outputs: Batch, batch: Batch) -> Logs:
         """Both. Uniform logits of the student: log K each, of the patches' times the share of masked views.

@@ -176,6 +176,15 @@ class IBOTOptions(MaskedOptions):
     centre_momentum: float = Field(0.9, ge=0, le=1, description="of the moving average of both centres")
 
 
+class SEREOptions(IBOTOptions):
+    points: int = Field(13, ge=2, le=64, description="points of a side of the grid in what two large views share")
+    relation_heads: Count = Field(6, description="groups of features, in each of which points are related")
+    spatial_weight: float = Field(0.2, ge=0, le=2, description="weight of the relations of points")
+    channel_weight: float = Field(0.5, ge=0, le=2, description="weight of the relations of features")
+    spatial_temperature: float = Field(0.5, gt=0, description="of the teacher's relations of points")
+    channel_temperature: float = Field(0.1, gt=0, description="of the teacher's relations of features")
+
+
 class DINOOptions(MultiCropOptions):
     centre_momentum: float = Field(0.9, ge=0, le=1, description="of the centre's moving average")
 

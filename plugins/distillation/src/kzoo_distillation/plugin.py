@@ -10,6 +10,7 @@ from kzoo_distillation.options import (
     DINOOptions,
     DINOv2Options,
     IBOTOptions,
+    SEREOptions,
     SimSiamOptions,
 )
 
@@ -86,4 +87,23 @@ def kzoo_methods() -> Iterator[MethodSpec]:
         paper="Baevski, Hsu, Xu, Babu, Gu, Auli, ICML 2022, arXiv:2202.03555",
         requires=("tokens", "masked_tokens"),
         check_options={"blocks": 2, "momentum": 0.99},
+    )
+    yield MethodSpec(
+        name="sere",
+        target="kzoo_distillation.sere:SERE",
+        options=SEREOptions,
+        family="distillation",
+        summary="iBOT, and how an image's patches and features relate to each other in another view",
+        paper="Li, Gao, Cheng, TPAMI 2023, arXiv:2206.05184",
+        requires=("embedding", "tokens", "masked_tokens"),
+        any_size=True,
+        check_options={
+            "head": (32, 16),
+            "prototypes": 24,
+            "local_views": 2,
+            "local_size": 16,
+            "freeze_epochs": 0,
+            "points": 5,
+            "relation_heads": 2,
+        },
     )
