@@ -268,6 +268,7 @@ BEGINNINGS = {
     ),
     "dino": Beginning("log K + (1 / (2 T^2) - 1 / (T t)) / d", _prototypes, 1.0, _ALIKE, batch=4),
     "ibot": Beginning("log K + (1 / (2 T^2) - 1 / (T t)) / d", _prototypes, 1.0, _ALIKE, "view_loss", 4),
+    "sere": Beginning("log K + (1 / (2 T^2) - 1 / (T t)) / d", _prototypes, 1.0, _ALIKE, "view_loss", 4),
     "dinov2": Beginning(
         "log K + 1 / (2 d T^2), of views",
         _half_cosines_of_views,

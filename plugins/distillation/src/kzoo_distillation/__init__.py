@@ -1,1 +1,1 @@
-"""Self-distillation methods for kzoo: BYOL, SimSiam, DINO, iBOT, DINOv2, data2vec."""
+"""Self-distillation methods for kzoo: BYOL, SimSiam, DINO, iBOT, DINOv2, data2vec, SERE."""
