@@ -1,4 +1,4 @@
-"""The commands on what is trained: `embed`, `compare`, `similar`, `finetune`. Their bodies are in `kzoo.use`."""
+"""The commands on what is trained. Their bodies are in `kzoo.use`."""
 
 import json
 from pathlib import Path
@@ -62,3 +62,35 @@ def compare(
     if picture:
         beside.draw(picture, found)
         console.print(f"drawn: [bold]{marked(picture)}[/bold]")
+
+
+@command
+def similar(
+    embeddings: Annotated[Path, typer.Argument(metavar="FILE", help="What `kzoo embed` wrote.")],
+    of: Annotated[
+        list[str] | None, typer.Option("--of", metavar="NAME", help="Its neighbours; near-duplicates where left out.")
+    ] = None,
+    count: Annotated[int, typer.Option("--nearest", min=1, help="Neighbours of each --of.")] = 8,
+    above: Annotated[float, typer.Option("--above", min=-1, max=1, help="Similarity of near-duplicates.")] = 0.98,
+    sheet: Annotated[Path | None, typer.Option("--sheet", metavar="FILE", help="Draw them into this PNG file.")] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Find near-duplicates among embeddings, or the nearest neighbours of a file."""
+    from kzoo.use import similar as search
+    from kzoo.use import table
+
+    found, console = table.read(embeddings), make_console(stderr=as_json)
+    if of:
+        answers, heading = search.nearest(found, of, count), "Nearest neighbours"
+    else:
+        answers, heading = search.near_duplicates(found, above), f"Near-duplicates: similarity {above:g} and more"
+    if as_json:
+        say(json.dumps(search.as_json(answers), indent=2))
+    elif answers:
+        console.print(search.table(answers, heading))
+    else:
+        console.print(f"none of {len(found):,} has a similarity of {above:g} or more to another; try a lower --above")
+    if sheet and answers:
+        search.draw(sheet, answers, found, heading)
+        console.print(f"drawn: [bold]{marked(sheet)}[/bold]")

@@ -332,6 +332,31 @@ def runs_beside(
     return figure
 
 
+@_styled
+def contact_sheet(
+    path: Path, rows: Sequence[Sequence[tuple[np.ndarray | None, str]]], heading: str, note: str = ""
+) -> Figure:
+    """Rows of pictures with their names, the first of each row a little apart.
+
+    rows: (uint8 `[h,w,C]`, or None where there is no picture; caption). A caption keeps its end, where files differ.
+    """
+    cell, gap, tall = 1.05, 0.2, 1.22
+    columns = max((len(row) for row in rows), default=1)
+    width, height = max(cell * columns + gap + 0.2, 4.2), tall * max(len(rows), 1) + 0.6
+    figure = Figure(figsize=(width, height))
+    _heading(figure, heading, note)
+    for number, row in enumerate(rows):
+        bottom = (len(rows) - 1 - number) * tall + 0.3
+        for column, (picture, caption) in enumerate(row):
+            left = 0.1 + column * cell + (gap if column else 0)
+            box = Bbox.from_bounds(left, bottom, cell - 0.12, cell - 0.15)
+            if picture is not None:
+                _picture(figure, box, _displayable(picture[None])[0][0])
+            shown = caption if len(caption) <= 20 else f"…{caption[-19:]}"
+            _text(figure, (box.x0 + box.x1) / 2, box.y0 - 0.04, shown, ha="center", va="top", size=6)
+    return figure
+
+
 def pictures_of(ready: Mapping[str, Any], count: int) -> dict[str, np.ndarray]:
     """Every picture in what a pretext made of `count` examples; "view 0", "view 1" where it made several of each."""
     shown: dict[str, np.ndarray] = {}
