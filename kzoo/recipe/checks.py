@@ -18,7 +18,11 @@ FIND: Mapping[str, Callable[[str], Spec]] = {
     "backbone": registry.find_backbone,
     "data": registry.find_dataset,
     "evaluate.data": registry.find_dataset,
+    "evaluate.train": registry.find_dataset,
 }
+
+
+DATASETS = ("data", "evaluate.data", "evaluate.train")
 
 
 def find_quietly(section: str, name: Any) -> Spec | None:
@@ -38,16 +42,19 @@ def check_plugins(document: Document) -> dict[str, dict[str, Any]]:
         if checked is not None:
             options[section] = checked
     method, backbone, data, test = (specs[key] for key in ("method", "backbone", "data", "evaluate.data"))
-    for section in ("data", "evaluate.data"):
+    learnt = specs["evaluate.train"]
+    for section in DATASETS:
         if specs[section]:
             _check_split(document, section, specs[section])
     if method and backbone:
         _check_pair(document, method, backbone)
-    for section, spec in (("backbone", backbone), ("data", data), ("evaluate.data", test)):
+    for section, spec in (("backbone", backbone), ("data", data), ("evaluate.data", test), ("evaluate.train", learnt)):
         wanted = method and (method.backbone_modality if section == "backbone" else method.modality)
         if method and spec and spec.modality != wanted:
             message = f"'{spec.name}' is for {spec.modality}, method '{method.name}' for {wanted}"
             document.problem((*section.split("."), "name"), message)
+    if learnt and not value_at(document.data, "evaluate.data"):
+        document.problem(("evaluate", "data"), "missing; evaluate.train needs a split of the same classes to test on")
     if backbone:
         _check_features(document, backbone, method)
     if method and data and data.image_shape and "method" in options:
@@ -76,7 +83,7 @@ def _check_name(document: Document, section: str) -> Spec | None:
     name, path = value_at(document.data, f"{section}.name"), (*section.split("."), "name")
     if not isinstance(name, str):
         return None
-    dataset = section.endswith("data")
+    dataset = section in DATASETS
     prefixes = registry.dataset_prefixes() if dataset else []
     begins = tuple(prefix.partition("<")[0] for prefix in prefixes)
     if not name.startswith(begins) and any(mark in name for mark in ":.\\"):

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 import kzoo
 from kzoo.options import absolute, place
 from kzoo.plugins import registry
-from kzoo.recipe.checks import FIND, check_plugins, find_quietly
+from kzoo.recipe.checks import DATASETS, FIND, check_plugins, find_quietly
 from kzoo.recipe.document import Document, value_at
 from kzoo.recipe.schema import FORMAT, Optimizer, Recipe, Train, section_of
 from kzoo.schedules import Schedule
@@ -46,7 +46,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     for section, values in options.items():
         named = value_at(filled, section)
         named["options"] = values
-        if section.endswith("data") and registry.find_dataset(named["name"]).path:
+        if section in DATASETS and registry.find_dataset(named["name"]).path:
             prefix, _, rest = named["name"].partition(":")
             named["name"] = f"{prefix}:{absolute(rest)}"
     return Recipe.model_validate_json(json.dumps(filled))

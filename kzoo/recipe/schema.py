@@ -188,6 +188,11 @@ class Evaluate(Section):
     data: Data | None = Field(
         None, description="what to test on; none: split test of the training dataset, where it has one"
     )
+    train: Data | None = Field(
+        None,
+        description="labelled examples that the probes learn from, which the method need not have seen; data has "
+        "those of the same classes to test on; none: the training data",
+    )
 
 
 class Export(Section):

@@ -77,8 +77,8 @@ def print_forecast(console: Console, recipe: Recipe, run_dir: Path, call: str) -
 def _foreseen(recipe: Recipe) -> tuple[int | None, list[str]]:
     """How many examples there are to train on, and what is to be said of the data, as far as names and headers tell."""
     examples, lines = _seen(recipe, recipe.data)
-    if recipe.evaluate.data:
-        _, more = _seen(recipe, recipe.evaluate.data)
+    for data in filter(None, (recipe.evaluate.data, recipe.evaluate.train)):
+        _, more = _seen(recipe, data)
         lines += [line for line in more if line not in lines]
     return examples, lines
 
@@ -166,6 +166,8 @@ def rows(recipe: Recipe, examples: int | None = None) -> Iterator[tuple[str, str
         f"linear probe on {evaluation.low_shot} labels per class" if evaluation.low_shot else "",
     ]
     tested = f"{evaluation.data.name}, split {evaluation.data.split}" if evaluation.data else "the dataset's split test"
+    if evaluation.train:
+        tested += f", learnt from {evaluation.train.name}, split {evaluation.train.split}"
     yield "evaluation", f"{', '.join(filter(None, probes))}, on {tested}" if any(probes) else "none", {}
     yield "export", ", ".join(recipe.export.formats) or "none", {}
 

@@ -23,7 +23,7 @@ from kzoo.export.saved_model import export_backbone, is_whole
 from kzoo.method import Method
 from kzoo.modality import Shown
 from kzoo.plugins import registry
-from kzoo.runs.run import Run, build_method, input_shape, open_sources, plugin_versions
+from kzoo.runs.run import Run, build_method, input_shape, open_probed, open_sources, plugin_versions
 from kzoo.system import disk
 from kzoo.system.console import marked
 from kzoo.system.failures import short
@@ -50,6 +50,7 @@ def evaluate_run(folder: Path, console: Console, sources: Sources | None = None)
     run.check_test(recipe, test, run.tested())
     encoders = {"trained": trained, "untrained": build_method(recipe, train).encoder}
     size = input_shape(recipe, train)[0]
+    learnt = open_probed(recipe, train, test)
     wanted = recipe.evaluate
     settings = EvaluationSettings(
         knn_k=wanted.knn.k if wanted.knn else 0,
@@ -64,7 +65,7 @@ def evaluate_run(folder: Path, console: Console, sources: Sources | None = None)
     with console.status("") as status:
         for title, encoder in encoders.items():
             status.update(f"embedding with the {title} backbone")
-            known = embed_all(encoder, _batches(train, wanted.max_train, size), wanted.features)
+            known = embed_all(encoder, _batches(learnt, wanted.max_train, size), wanted.features)
             held_out = embed_all(encoder, _batches(test, wanted.max_test, size), wanted.features) if test else known
             asked[title] = held_out[first]
             reports[title] = {}
@@ -76,7 +77,7 @@ def evaluate_run(folder: Path, console: Console, sources: Sources | None = None)
     }
     report = comparisons[first]
     report["feature"] = first
-    report["data"] = {"train": train.name, "test": test.name if test else None, "held_out": test is not None}
+    report["data"] = {"train": learnt.name, "test": test.name if test else None, "held_out": test is not None}
     report["pretext"] = run.record.get("pretext", {})
     report["other_features"] = {feature: comparisons[feature] for feature in others}
     report["made_from"] = made_from(run)

@@ -24,6 +24,7 @@ from rich.console import Console
 from kzoo import optimizers
 from kzoo.data.source import Source
 from kzoo.errors import CheckpointError, DataError, EvaluationError, NoSplit, RecipeError
+from kzoo.folder.layout import some
 from kzoo.method import Method
 from kzoo.plugins import registry
 from kzoo.plugins.load import describe, load_plugins
@@ -293,6 +294,22 @@ def open_sources(recipe: Recipe) -> tuple[Source, Source | None]:
         return train, None if test.digest and test.digest == train.digest else test  # by another name: "testing"
     except NoSplit:
         return train, None  # nothing is held out; a test split that cannot be read is an error
+
+
+def open_probed(recipe: Recipe, train: Source, test: Source | None) -> Source:
+    """What the probes learn from: the split that the recipe names, else the training data.
+
+    Raises DataError where its classes are not those of the split that is tested on.
+    """
+    if recipe.evaluate.train is None:
+        return train
+    source = open_data(recipe.evaluate.train)
+    if test is not None and source.classes != test.classes:
+        raise DataError(
+            f"evaluate.train: {source.name} has the classes {some(source.classes)}, and {test.name}, to test on, "
+            f"{some(test.classes)}; name two splits of one dataset"
+        )
+    return source
 
 
 def tested_on(recipe: Recipe, test: Source | None) -> dict[str, Any]:
