@@ -277,8 +277,8 @@ def test_what_is_no_file_is_never_opened(put, taken, tmp_path):
     os.mkfifo(tmp_path / "data" / "a" / "pipe.jpg")
     (tmp_path / "data" / "a" / "device.png").symlink_to("/dev/zero")
     (tmp_path / "data" / "a" / "gone.png").symlink_to("/nowhere/gone.png")
-    (tmp_path / "data" / "gone").symlink_to("/nowhere")
-    (tmp_path / "data" / "gone.txt").symlink_to("/nowhere")
+    (tmp_path / "data" / "gone").symlink_to("/nowhere/at/all")
+    (tmp_path / "data" / "gone.txt").symlink_to("/nowhere/at/all")
     census, _ = taken()
     assert census.classes == ("a", "b", "x.jpg")  # a folder may have such a name
     assert census.broken == {
@@ -307,7 +307,7 @@ def test_the_lines_say_what_was_decided(put, taken, tmp_path):
 def test_names_of_any_kind_are_printable_and_valid_json(put, taken, tmp_path):
     put("a\n\x1b[31m/1.png", "a\n\x1b[31m/2.png", "b/1.png", "b/2.png", "b/3.png")
     os.rename(os.fsencode(tmp_path / "data" / "b"), os.fsencode(tmp_path / "data") + b"/caf\xe9")
-    (tmp_path / "data" / "bad\n.png").symlink_to("/nowhere")
+    (tmp_path / "data" / "bad\n.png").symlink_to("/nowhere/at/all")
     census = taken()[0].as_json()
     assert census["classes"] == [r"a\n\x1b[31m", r"caf\xe9"]
     assert census["broken"] == {r"bad\n.png": "a link to nothing"}
@@ -318,7 +318,7 @@ def test_names_of_any_kind_are_printable_and_valid_json(put, taken, tmp_path):
 def test_many_classes_and_names_are_summed_up(put, taken, tmp_path):
     put(*[f"{label}/{number}.png" for label in range(30) for number in range(3 + label % 2)])
     for number in range(7):
-        (tmp_path / "data" / f"{number}.png").symlink_to("/nowhere")
+        (tmp_path / "data" / f"{number}.png").symlink_to("/nowhere/at/all")
     lines = census_lines(taken()[0].as_json())
     assert lines[1] == "  train: 75, 30 classes of 2 to 3"
     assert lines[-1].endswith("4.png (a link to nothing) and 2 more")
