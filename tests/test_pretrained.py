@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from rich.console import Console
 
 import kzoo
@@ -167,3 +168,16 @@ def test_a_dry_run_foresees_that_it_is_missing(tmp_path, capsys):
         main(["train", str(tmp_path / "r.yaml"), "--dry-run", "--set", f"init_from={tmp_path / 'none'}"])
     assert left.value.code == 1
     assert "none: no such folder" in capsys.readouterr().err
+
+
+def test_a_run_is_fine_tuned_to_a_classifier_that_is_exported_with_its_classes(run):
+    tuned = run.parent / "tuned"
+    options = "{padding: 0, flip: 0, backbone_rate: 0.1, layer_decay: 0.7}"
+    overrides = ("method.name=supervised", f"method.options={options}", "export.formats=[saved_model]", "name=tuned")
+    go(tuned, f"init_from={run}", "data.labels={per_class: 2, share: 1}", *overrides)
+    record = json.loads((tuned / "kzoo.json").read_text())
+    assert 0 <= record["pretext"]["own"]["test_accuracy"] <= 1
+    assert record["init_from"]["folder"] == str(run)
+    served = tf.saved_model.load(str(tuned / "exports" / "tuned" / "1")).signatures["classify"]
+    answered = served(image=tf.zeros((1, 28, 28, 1), tf.uint8))
+    assert [name.decode() for name in answered["classes"].numpy()[0]] == [str(digit) for digit in range(10)]

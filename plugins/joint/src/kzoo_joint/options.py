@@ -15,6 +15,22 @@ class ClassifierOptions(ImageOptions):
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
 
 
+class SupervisedOptions(ClassifierOptions):
+    backbone_rate: float = Field(
+        1.0,
+        ge=0,
+        description="factor on the learning rate of the backbone, where it begins with trained weights; 0: only the "
+        "linear head learns, and the backbone stays as it is",
+    )
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="factor on the learning rate from one eighth of the backbone to the one before it, which is nearer "
+        "to the input; 1: all learn alike",
+    )
+
+
 class S4LRotationOptions(ClassifierOptions):
     weight: float = Field(1.0, ge=0, description="of the loss of the turns, beside that of the classes")
 

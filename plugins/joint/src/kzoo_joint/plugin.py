@@ -6,13 +6,13 @@ from functools import partial
 from kzoo.hookspecs import hookimpl
 from kzoo.specs import MethodSpec
 from kzoo_joint.options import (
-    ClassifierOptions,
     RDropOptions,
     RDropTextOptions,
     S4LExemplarOptions,
     S4LRotationOptions,
     SLAOptions,
     SLASDOptions,
+    SupervisedOptions,
 )
 
 _spec = partial(MethodSpec, family="joint", labels=True)
@@ -23,14 +23,14 @@ def kzoo_methods() -> Iterator[MethodSpec]:
     yield _spec(
         name="supervised",
         target="kzoo_joint.supervised:Supervised",
-        options=ClassifierOptions,
+        options=SupervisedOptions,
         summary="Name the class of labelled images, and nothing else: the baseline",
         paper="the baseline of Zhai, Oliver, Kolesnikov, Beyer, ICCV 2019, arXiv:1905.03670",
     )
     yield _spec(
         name="supervised_rotation",
         target="kzoo_joint.supervised:SupervisedRotation",
-        options=ClassifierOptions,
+        options=SupervisedOptions,
         summary="Name the class of labelled images in all four turns: rotation as augmentation",
         paper="the baseline DA of Lee, Hwang, Shin, ICML 2020, arXiv:1910.05872",
     )
