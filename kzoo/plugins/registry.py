@@ -242,7 +242,8 @@ def build_method(
         raise OptionsError(
             [f"{name}: needs images of {wanted} channel(s); the backbone takes {backbone.input_shape[-1]}"]
         )
-    return resolve(spec)(backbone, checked, data=data, name=spec.name.replace("/", "_"))
+    known = DataFacts(modality=spec.modality) if data is None else data  # of a video method the backbone takes images
+    return resolve(spec)(backbone, checked, data=known, name=spec.name.replace("/", "_"))
 
 
 def image_channels(spec: MethodSpec, options: Options) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from kzoo.export.signature import as_float32
 from kzoo.modality import CheckExamples, Modality, Served, Shown, Signature
 from kzoo.specs import DataFacts
 
+_BLANK = 32  # frames of a clip that builds a method of which nothing is known
 _PER_FRAME = 250  # milliseconds that an animation shows each frame
 
 
@@ -53,11 +54,12 @@ class Video(Modality):
         return {**batch, "video": video}
 
     def blank(self, facts: DataFacts, input_shape: tuple[int | None, ...], size: int) -> dict[str, np.ndarray]:
-        length = facts.element["video"][0][0] if "video" in facts.element else len(input_shape) == 4 and input_shape[0]
+        known = facts.element["video"][0][0] if "video" in facts.element else None
+        length = known or (input_shape[0] if len(input_shape) == 4 else None) or _BLANK
         sides = [side or size for side in input_shape[-3:-1]]
         return {
-            "video": np.zeros((2, length or 8, *sides, input_shape[-1] or 3), "uint8"),
-            "time": np.zeros((2, length or 8), "float32"),
+            "video": np.zeros((2, length, *sides, input_shape[-1] or 3), "uint8"),
+            "time": np.zeros((2, length), "float32"),
             "clip": np.zeros(2, "int64"),
         }
 

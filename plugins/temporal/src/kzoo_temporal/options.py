@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from kzoo.options import Count, Layout, Options, Pixels, Side
+from kzoo.options import Count, Depth, ImageOptions, Layout, Options, Pixels, Side, ViewOptions, Width
 
 
 class FrameOptions(Options):
@@ -77,3 +77,86 @@ class PairsOptions(Options):
     test_fraction: float = Field(
         0.35, gt=0, lt=1, description="share of the rows, the lowest, whose crops are held out as split test"
     )
+
+
+class ShuffleAndLearnOptions(ImageOptions):
+    tau_min: int = Field(
+        6, ge=1, le=10_000, description="least frames from the window to the frame that is out of order; 15 at 25 fps"
+    )
+    tau_max: int = Field(24, ge=2, le=10_000, description="most frames between the ends of the window; 60 at 25 fps")
+    positives: float = Field(0.25, gt=0, lt=1, description="share of the tuples that are in order")
+    hidden: tuple[Width, ...] = Field(
+        (), description="widths of hidden layers between the joined frames and the answer"
+    )
+    scale: tuple[float, float] = Field(
+        (0.5, 1.0), description="area of the random crop, one for the three frames, as a share of the image"
+    )
+    flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip, of all three frames")
+
+
+class TimeContrastiveOptions(ImageOptions):
+    loss: Literal["triplet", "npairs"] = Field("triplet", description="how frames are compared")
+    radius: int = Field(
+        2, ge=1, le=10_000, description="most frames to a positive, half of the least to a negative; 0.2 seconds"
+    )
+    margin: float = Field(0.2, gt=0, description="how much nearer a positive is to be, of triplet")
+    regularise: float = Field(0.002, ge=0, description="weight of the squared lengths, of npairs")
+    other_sequences: bool = Field(False, description="frames of other videos in the batch are negatives too")
+    convolutions: tuple[Width, ...] = Field((512, 512), description="channels of the convolutions after the backbone")
+    hidden: Width = Field(2048, description="width of the layer before the embedding")
+    width: Width = Field(32, description="width of the embedding")
+    dropout: float = Field(0.2, ge=0, lt=1, description="share of the hidden layer that is left out in training")
+    view: ViewOptions = Field(
+        default_factory=lambda: ViewOptions(
+            scale=(0.33, 1.0), flip=0.0, jitter=(0.3, 0.3, 0.3, 0.05), greyscale_p=0.0, blur_p=0.0
+        ),
+        description="how each frame is shown",
+    )
+
+
+class VideoTransformerOptions(Options):
+    """Options of the vision transformers of video."""
+
+    tubelet: Count = Field(2, description="frames of a tubelet; must divide the clip's")
+    patch_size: Pixels = Field(16, ge=1, description="side of a tubelet in pixels; must divide the frames' sides")
+    depth: Depth = Field(12, ge=1, description="number of transformer blocks")
+    width: Width | None = Field(None, description="width of the tokens; none: as the name says")
+    heads: Depth | None = Field(None, ge=1, description="attention heads; none: as many as give each 64")
+
+
+class VideoTransformerTinyOptions(VideoTransformerOptions):
+    """Options of `video_vit_tiny`."""
+
+    patch_size: Pixels = Field(8, ge=1, description="side of a tubelet in pixels; must divide the frames' sides")
+
+
+class Conv3DOptions(Options):
+    """Options of the convolutional network of video."""
+
+    width: Width = Field(32, description="channels of the first block; each further one has twice as many")
+
+
+class MaskedVideoOptions(ImageOptions):
+    """Of methods that hide parts of a clip."""
+
+    flip: float = Field(
+        0.5, ge=0, le=1, description="probability of a horizontal flip; 0 where left and right are the matter"
+    )
+
+
+class VideoMAEOptions(MaskedVideoOptions):
+    scale: tuple[float, float] = Field((0.5, 1.0), description="area of the random crop, as a share of the frame")
+    ratio: float = Field(0.9, gt=0, lt=1, description="share of the places that are hidden, in all slots")
+    decoder_width: Width = Field(384, description="width of the decoder")
+    decoder_depth: Depth = Field(4, ge=1, description="blocks of the decoder")
+    decoder_heads: Depth = Field(6, ge=1, description="attention heads of the decoder; must divide its width")
+
+
+class MonodepthOptions(Options):
+    scales: int = Field(4, ge=1, le=6, description="sizes at which disparity is told, each half of the one before")
+    largest: float = Field(0.3, gt=0, le=1, description="largest disparity, as a share of the width")
+    decoder_width: Width = Field(16, description="channels of the decoder at full size; at each half twice as many")
+    smoothness: float = Field(0.1, ge=0, description="weight of how rough the disparity is")
+    consistency: float = Field(1.0, ge=0, description="weight of how much the two sides disagree")
+    flip: float = Field(0.5, ge=0, le=1, description="probability that a pair is mirrored and changes sides")
+    vary: float = Field(0.5, ge=0, le=1, description="probability that gamma, brightness and colours vary")

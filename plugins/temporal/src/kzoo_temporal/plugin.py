@@ -3,8 +3,103 @@
 from collections.abc import Iterator
 
 from kzoo.hookspecs import hookimpl
-from kzoo.specs import DatasetSpec, ModalitySpec
-from kzoo_temporal.options import ClipsOptions, PairsOptions, StereoFileOptions, VideoFileOptions
+from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, ModalitySpec
+from kzoo_temporal.options import (
+    ClipsOptions,
+    Conv3DOptions,
+    MonodepthOptions,
+    PairsOptions,
+    ShuffleAndLearnOptions,
+    StereoFileOptions,
+    TimeContrastiveOptions,
+    VideoFileOptions,
+    VideoMAEOptions,
+    VideoTransformerOptions,
+    VideoTransformerTinyOptions,
+)
+
+
+@hookimpl
+def kzoo_methods() -> Iterator[MethodSpec]:
+    yield MethodSpec(
+        name="shuffle_and_learn",
+        target="kzoo_temporal.shuffle_and_learn:ShuffleAndLearn",
+        options=ShuffleAndLearnOptions,
+        family="temporal",
+        summary="Tell whether three frames of a video are in the order of time",
+        paper="Misra, Zitnick, Hebert, ECCV 2016, arXiv:1603.08561",
+        modality="video",
+        encodes="image",
+        check_options={"tau_min": 2, "tau_max": 4},
+    )
+    yield MethodSpec(
+        name="time_contrastive",
+        target="kzoo_temporal.time_contrastive:TimeContrastive",
+        options=TimeContrastiveOptions,
+        family="temporal",
+        summary="Bring frames that are near in time together, and those that are not apart",
+        paper="Sermanet, Lynch, Chebotar, Hsu, Jang, Schaal, Levine, ICRA 2018, arXiv:1704.06888",
+        modality="video",
+        encodes="image",
+        requires=("map",),
+        check_options={"convolutions": (16,), "hidden": 32, "width": 16},
+    )
+    yield MethodSpec(
+        name="video_mae",
+        target="kzoo_temporal.video_mae:VideoMAE",
+        options=VideoMAEOptions,
+        family="temporal",
+        summary="Predict the pixels of the nine tenths of a clip that are hidden, the same places in all frames",
+        paper="Tong, Song, Wang, Wang, NeurIPS 2022, arXiv:2203.12602",
+        modality="video",
+        requires=("tokens", "token_subset"),
+        check_options={"ratio": 0.75, "decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2},
+        check_backbone="video_vit_tiny",
+    )
+    yield MethodSpec(
+        name="monodepth",
+        target="kzoo_temporal.monodepth:Monodepth",
+        options=MonodepthOptions,
+        family="temporal",
+        summary="Tell from one picture the disparity by which the other picture of a pair is made from it",
+        paper="Godard, Mac Aodha, Brostow, CVPR 2017, arXiv:1609.03677",
+        modality="stereo",
+        encodes="image",
+        requires=("map", "map_1"),
+        check_options={"scales": 2, "decoder_width": 4},
+    )
+
+
+@hookimpl
+def kzoo_backbones() -> Iterator[BackboneSpec]:
+    for name, options, summary in (
+        ("video_vit_tiny", VideoTransformerTinyOptions, "Transformer on tubelets of video, 192 wide, 5.5 M parameters"),
+        ("video_vit_base", VideoTransformerOptions, "Transformer on tubelets of video, 768 wide, 86 M parameters"),
+    ):
+        yield BackboneSpec(
+            name=name,
+            target=f"kzoo_temporal.backbones.video_vit:{name}",
+            options=options,
+            family="video_vit",
+            summary=summary,
+            paper="Tong et al. 2022, arXiv:2203.12602; tubelets of Arnab et al. 2021, arXiv:2103.15691",
+            modality="video",
+            offers=("embedding", "tokens"),
+            abilities=("token_subset",),
+            min_size=8,
+            check_options={"patch_size": 8, "depth": 1, "width": 24},
+        )
+    yield BackboneSpec(
+        name="conv3d_small",
+        target="kzoo_temporal.backbones.conv3d:conv3d_small",
+        options=Conv3DOptions,
+        family="conv3d",
+        summary="Four 3-D convolutions, 256-wide embedding, 1.2 M parameters: trains on a CPU",
+        paper="after Tran et al. 2015, arXiv:1412.0767",
+        modality="video",
+        offers=("embedding", "map"),
+        check_options={"width": 8},
+    )
 
 
 @hookimpl
