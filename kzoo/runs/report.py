@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
@@ -65,8 +66,9 @@ def evaluate_run(folder: Path, console: Console, sources: Sources | None = None)
     with console.status("") as status:
         for title, encoder in encoders.items():
             status.update(f"embedding with the {title} backbone")
-            known = embed_all(encoder, _batches(learnt, wanted.max_train, size), wanted.features)
-            held_out = embed_all(encoder, _batches(test, wanted.max_test, size), wanted.features) if test else known
+            known = held_out = embed_all(encoder, _batches(learnt, wanted.max_train, size, encoder), wanted.features)
+            if test:
+                held_out = embed_all(encoder, _batches(test, wanted.max_test, size, encoder), wanted.features)
             asked[title] = held_out[first]
             reports[title] = {}
             for feature in wanted.features:
@@ -230,11 +232,12 @@ def _facts(run: Run, source: Source) -> dict[str, Any]:
     }
 
 
-def _batches(source: Source, limit: int | None, size: int) -> tf.data.Dataset:
+def _batches(source: Source, limit: int | None, size: int, encoder: keras.Model) -> tf.data.Dataset:
     """A source to embed: all of it, or a fixed random part, as sources are often sorted by class."""
-    if limit is None or limit >= source.size:
-        return evaluation_batches(source, _BATCH, size)
-    return evaluation_batches(source, _BATCH, size, np.random.default_rng(0).permutation(source.size)[:limit])
+    some: np.ndarray | None = None
+    if limit is not None and limit < source.size:
+        some = np.random.default_rng(0).permutation(source.size)[:limit]
+    return evaluation_batches(source, _BATCH, size, some, key=encoder.inputs[0].name)
 
 
 def _picture_embedding(run: Run, features: dict[str, Features], source: Source, size: int, console: Console) -> None:

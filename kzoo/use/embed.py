@@ -103,7 +103,7 @@ def _all(
                 bar.update(task, advance=sum(map(len, done)))
                 console.print(f"{sum(map(len, done)):,} of {source.size:,} are done already: {parts}", markup=False)
             left = np.setdiff1d(np.arange(source.size), np.concatenate([one.ids for one in done] or [np.zeros(0, int)]))
-            batches = evaluation_batches(source, _BATCH, size, left) if len(left) else ()
+            batches = evaluation_batches(source, _BATCH, size, left, key=model.inputs[0].name) if len(left) else ()
             for shard in _shards(_channels(batches, model)):
                 one = embed_all(model, shard, (feature,), read=read)[feature]
                 with replacing(parts / f"{number}-{one.ids[0]:012d}.npz") as scratch, scratch.open("wb") as file:

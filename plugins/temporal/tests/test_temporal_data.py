@@ -13,12 +13,16 @@ from kzoo_temporal.data.clips import video_source
 from kzoo_temporal.data.frames import Index, index_of, read_frames
 from kzoo_temporal.data.samples import rectified
 from kzoo_temporal.data.stereo_files import stereo_files
+from kzoo_temporal.examples import PAIRS, VIDEOS
 from kzoo_temporal.options import StereoFileOptions, VideoFileOptions
 from PIL import Image
 
 from kzoo.data import evaluation_batches, training_stream
 from kzoo.errors import DataError, NoSplit
+from kzoo.evaluate.features import embed_all
 from kzoo.plugins import registry
+from kzoo.runs.report import _batches
+from kzoo.testing.tiny import tiny_backbone
 
 RATE, COUNT = 25, 60
 
@@ -274,3 +278,14 @@ def test_the_samples_train_and_test_on_other_times():
     assert ends[0].max() < ends[1].min()
     train, test = (registry.open_dataset("pairs", split) for split in ("train", "test"))
     assert train.size > test.size > 0
+
+
+def test_an_image_encoder_is_evaluated_on_left_pictures_and_middle_frames():
+    """Whatever the modality's own key is."""
+    encoder = tiny_backbone((32, 32, 3))
+    left, middle = lambda raw: raw["left"], lambda raw: raw["video"][:, 4]
+    for source, picture in ((PAIRS.source(32, 3), left), (VIDEOS.source(32, 3), middle)):
+        found = embed_all(encoder, _batches(source, 8, 32, encoder), ["embedding"])["embedding"]
+        raw = source.decode(tf.constant(found.ids))
+        expected = encoder(tf.cast(picture(raw), tf.float32) / 255)["embedding"]
+        np.testing.assert_allclose(found.features, expected, atol=1e-5)
