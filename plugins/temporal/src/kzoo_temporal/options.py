@@ -70,12 +70,12 @@ class PairsOptions(Options):
     names: tuple[Literal["motorcycle", "aloe"], ...] = Field(
         ("motorcycle",), min_length=1, description="which pairs; aloe is of the Debian package opencv-doc"
     )
-    height: Side = Field(192, description="height in pixels that both pictures of a pair are scaled to")
+    height: Side = Field(160, description="height in pixels that both pictures of a pair are scaled to")
     size: Side = Field(64, description="height of a crop in pixels")
-    width: Side = Field(128, description="width of a crop in pixels")
-    stride: Pixels = Field(8, ge=1, description="distance between neighbouring crops in pixels")
+    width: Side = Field(64, description="width of a crop in pixels")
+    stride: Pixels = Field(4, ge=1, description="distance between neighbouring crops in pixels")
     test_fraction: float = Field(
-        0.35, gt=0, lt=1, description="share of the rows, the lowest, whose crops are held out as split test"
+        0.4, gt=0, lt=1, description="share of the rows, the lowest, whose crops are held out as split test"
     )
 
 
