@@ -160,3 +160,20 @@ class MonodepthOptions(Options):
     consistency: float = Field(1.0, ge=0, description="weight of how much the two sides disagree")
     flip: float = Field(0.5, ge=0, le=1, description="probability that a pair is mirrored and changes sides")
     vary: float = Field(0.5, ge=0, le=1, description="probability that gamma, brightness and colours vary")
+
+
+class Monodepth2Options(Options):
+    scales: int = Field(4, ge=1, le=6, description="sizes at which disparity is told, each half of the one before")
+    decoder_width: Width = Field(16, description="channels of the decoder at full size; at each half twice as many")
+    pose_widths: tuple[Width, ...] = Field(
+        (16, 32, 64, 128, 256, 256, 256), min_length=1, description="channels of the pose network's convolutions"
+    )
+    gap: int = Field(1, ge=1, le=10_000, description="frames between a frame and its neighbours")
+    focal_length: float = Field(
+        0.58, gt=0, description="of the camera, as a share of the picture's width, where the data do not say"
+    )
+    smoothness: float = Field(0.001, ge=0, description="weight of how rough the disparity is")
+    flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip, of all frames")
+    jitter: tuple[float, float, float, float] = Field(
+        (0.2, 0.2, 0.2, 0.1), description="strengths of brightness, contrast, saturation and hue jitter"
+    )

@@ -7,6 +7,7 @@ from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, ModalitySpec
 from kzoo_temporal.options import (
     ClipsOptions,
     Conv3DOptions,
+    Monodepth2Options,
     MonodepthOptions,
     PairsOptions,
     ShuffleAndLearnOptions,
@@ -67,6 +68,18 @@ def kzoo_methods() -> Iterator[MethodSpec]:
         encodes="image",
         requires=("map", "map_1"),
         check_options={"scales": 2, "decoder_width": 4},
+    )
+    yield MethodSpec(
+        name="monodepth2",
+        target="kzoo_temporal.monodepth2:Monodepth2",
+        options=Monodepth2Options,
+        family="temporal",
+        summary="Tell depth and the camera's movement, by which neighbouring frames of a video make each other",
+        paper="Godard, Mac Aodha, Firman, Brostow, ICCV 2019, arXiv:1806.01260",
+        modality="video",
+        encodes="image",
+        requires=("map", "map_1"),
+        check_options={"scales": 2, "decoder_width": 4, "pose_widths": (8, 8)},
     )
 
 
