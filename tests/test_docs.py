@@ -92,7 +92,8 @@ def test_the_page_of_hooks_has_every_hook_and_every_field(generate):
 def test_the_page_of_results_has_a_row_for_every_probe(generate):
     found = json.loads(generate.PROBES.read_text())
     page = generate.on_page_markdown((ROOT / "docs/results.md").read_text(), page=None)
-    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    probes = page.partition("## Few labels")[0]  # which has a table of its own
+    rows = [line.split(" | ") for line in probes.splitlines() if line.startswith("| `")]
     assert [row[0].split("`")[1] for row in rows] == [result["method"] for result in found.values()]
     assert all("/" in row[2] for row in rows)
     assert "[probes" not in page
