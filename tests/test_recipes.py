@@ -10,7 +10,14 @@ from kzoo.recipe.load import load
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").rglob("*.yaml"))
-SMALL = ("quickstart", "photos", "fashion_mnist", "python_docs", "clips", "pairs")  # what data that comes with packages can train
+SMALL = (
+    "quickstart",
+    "photos",
+    "fashion_mnist",
+    "python_docs",
+    "clips",
+    "pairs",
+)  # what data that comes with packages can train
 
 
 @pytest.mark.parametrize("path", RECIPES)

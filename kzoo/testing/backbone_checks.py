@@ -124,15 +124,17 @@ def check_abilities(subject: BackboneSubject) -> None:
     if more := sorted(found.abilities - claimed):
         raise subject.fault(f"it can do {', '.join(more)}, which its record does not claim", "name it in abilities")
     images = tf.constant(subject.inputs)
-    rows, columns = found.grid(images)
-    if rows * found.size != images.shape[1] or rows * columns != subject.model(images)["tokens"].shape[1]:
-        raise subject.fault(
-            f"{rows * columns} patches of {found.size} pixels are not its tokens", "give KeptPatches the patch size"
-        )
+    count = subject.model(images)["tokens"].shape[1]
+    if images.shape.rank == 4:  # of a video a token is a cube of pixels, and its method knows which
+        rows, columns = found.grid(images)
+        if rows * found.size != images.shape[1] or rows * columns != count:
+            raise subject.fault(
+                f"{rows * columns} patches of {found.size} pixels are not its tokens", "give KeptPatches the patch size"
+            )
     if "token_subset" in claimed:
-        _check_subset(subject, found.size, rows * columns, images)
+        _check_subset(subject, found.size, count, images)
     if "masked_tokens" in claimed:
-        _check_masked(subject, found, rows * columns, images)
+        _check_masked(subject, found, count, images)
 
 
 def _check_subset(subject: BackboneSubject, size: int, count: int, images: tf.Tensor) -> None:
@@ -152,6 +154,8 @@ def _check_subset(subject: BackboneSubject, size: int, count: int, images: tf.Te
         raise subject.fault(
             "the answer for some patches depends on their order", "let a token's position be that of its patch"
         )
+    if images.shape.rank != 4:
+        return
     hidden = np.ones((len(images), count), bool)
     np.put_along_axis(hidden, kept, values=False, axis=1)
     other = patches.encode_kept(subject.model, _repainted(images, hidden, size), tf.constant(kept, tf.int32))

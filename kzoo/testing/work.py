@@ -84,7 +84,7 @@ def _reload_backbone(setup: BackboneSetup, inputs: np.ndarray, folder: Path) -> 
     """The outputs of the backbone "as a file", and of one "built anew" that the weights were loaded into."""
     setup.import_unlisted()
     loaded = keras.saving.load_model(folder / "model.keras")  # before building anew imports what it needs
-    anew = setup.build(inputs.shape[1], setup.examples.depth)
+    anew = setup.build(inputs.shape[max(1, inputs.ndim - 2)], setup.examples.depth)  # the side, or the length of text
     anew.load_weights(folder / "model.weights.h5")
     found = {"as a file": loaded, "built anew": anew}
     return {

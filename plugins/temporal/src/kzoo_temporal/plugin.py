@@ -110,7 +110,6 @@ def kzoo_backbones() -> Iterator[BackboneSpec]:
         summary="Four 3-D convolutions, 256-wide embedding, 1.2 M parameters: trains on a CPU",
         paper="after Tran et al. 2015, arXiv:1412.0767",
         modality="video",
-        offers=("embedding", "map"),
         check_options={"width": 8},
     )
 

@@ -12,7 +12,7 @@ from kzoo_temporal.options import Conv3DOptions
 def conv3d_small(input_shape: tuple[int | None, ...], options: Conv3DOptions) -> keras.Model:
     """Four blocks of convolution, batch normalisation and ReLU; each halves the pictures, all but the first time too.
 
-    `[B, T, H, W, C]` in [0, 1] -> "map" `[B, T/8, H/16, W/16, 8 * width]`, rounded up, and "embedding", its mean.
+    `[B, T, H, W, C]` in [0, 1] -> "embedding" `[B, 8 * width]`, the mean of the last `[B, T/8, H/16, W/16, 8 * width]`.
     """
     x: Any = keras.Input(input_shape, name="video")
     inputs = x
@@ -22,5 +22,5 @@ def conv3d_small(input_shape: tuple[int | None, ...], options: Conv3DOptions) ->
             x
         )
         x = layers.ReLU(name=f"relu_{level + 1}")(BatchNormalization(name=f"norm_{level + 1}")(x))
-    outputs = {"embedding": layers.GlobalAveragePooling3D(name="embedding")(x), "map": x}
+    outputs = {"embedding": layers.GlobalAveragePooling3D(name="embedding")(x)}
     return keras.Model(inputs, outputs, name="conv3d_small")

@@ -33,6 +33,32 @@ def space_time_positions(slots: int, rows: int, columns: int, width: int) -> np.
 
 
 @keras.saving.register_keras_serializable(package="kzoo_temporal")
+class Cubes(layers.Layer):
+    """Cuts a video in cubes. `[B, T, H, W, C]` to `[B, T/deep, H/side, W/side, deep * side * side * C]`.
+
+    A Dense layer after it is a convolution by cubes that do not overlap, and many times faster on a CPU.
+    """
+
+    def __init__(self, deep: int, side: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.deep, self.side = deep, side
+
+    def call(self, inputs: Any) -> Any:
+        slots, rows, columns, values = self.compute_output_shape(inputs.shape)[1:]
+        x = tf.reshape(inputs, [-1, slots, self.deep, rows, self.side, columns, self.side, inputs.shape[-1]])
+        return tf.reshape(tf.transpose(x, [0, 1, 3, 5, 2, 4, 6, 7]), [-1, slots, rows, columns, values])
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        batch, *sizes, channels = input_shape
+        cube = (self.deep, self.side, self.side)
+        places = [size and size // part for size, part in zip(sizes, cube, strict=True)]
+        return batch, *places, channels and channels * self.deep * self.side**2
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "deep": self.deep, "side": self.side}
+
+
+@keras.saving.register_keras_serializable(package="kzoo_temporal")
 class SpaceTimePositions(layers.Layer):
     """Adds the fixed code of each tubelet's place. `[B, t, h, w, D]` to the same shape; no weights."""
 
@@ -46,7 +72,7 @@ class SpaceTimePositions(layers.Layer):
 
 def _vit(name: str, input_shape: tuple[int, ...], options: VideoTransformerOptions, usual_width: int) -> keras.Model:
     width = options.width or usual_width
-    length, height, wide, channels = input_shape
+    length, height, wide, _ = input_shape
     deep, side = options.tubelet, options.patch_size
     if length % deep or height % side or wide % side:
         raise RecipeError(
@@ -54,10 +80,7 @@ def _vit(name: str, input_shape: tuple[int, ...], options: VideoTransformerOptio
             "set backbone.options.tubelet and patch_size to divisors"
         )
     inputs = keras.Input(input_shape, name="video")
-    limit = (6.0 / (deep * side * side * channels + width)) ** 0.5  # as of the Dense layer that it is
-    drawn = keras.initializers.RandomUniform(-limit, limit)
-    cube = (deep, side, side)
-    x: Any = layers.Conv3D(width, cube, cube, kernel_initializer=drawn, name="tubelets")(inputs)
+    x: Any = layers.Dense(width, name="tubelets")(Cubes(deep, side, name="cubes")(inputs))
     slots, rows, columns = length // deep, height // side, wide // side
     x = SpaceTimePositions(name="positions")(x)
     x = layers.Reshape((slots * rows, columns, width), name="slots_below_each_other")(x)
