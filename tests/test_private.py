@@ -14,7 +14,7 @@ from kzoo.system import private
 
 ROOT = Path(__file__).parents[1]
 PRIVATE = re.compile(r"tensorflow\.python|keras\.src|_flatten_layers|_maybe_symbolic_build|_make_function")
-OWNERS = {"kzoo/private.py", "kzoo/loading.py"}  # the second extends a module of Keras, and says so
+OWNERS = {"kzoo/system/private.py", "kzoo/plugins/loading.py"}  # the second extends a module of Keras, and says so
 
 
 def test_private_names_are_in_one_place():
