@@ -1,9 +1,10 @@
 """Options of datasets, backbones and methods of video and stereo. Light: pydantic only."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from kzoo import schedules
 from kzoo.options import Count, Depth, ImageOptions, Layout, Options, Pixels, Side, ViewOptions, Width
 
 
@@ -177,3 +178,27 @@ class Monodepth2Options(Options):
     jitter: tuple[float, float, float, float] = Field(
         (0.2, 0.2, 0.2, 0.1), description="strengths of brightness, contrast, saturation and hue jitter"
     )
+
+
+class VJEPAOptions(MaskedVideoOptions):
+    scale: tuple[float, float] = Field((0.3, 1.0), description="area of the random crop, as a share of the frame")
+    blocks: tuple[tuple[Count, float], ...] = Field(
+        ((8, 0.15), (2, 0.7)), min_length=1, description="of each mask, how many blocks, and the share that one covers"
+    )
+    aspect: tuple[float, float] = Field((0.75, 1.5), description="height / width of a block")
+    context: tuple[float, ...] = Field(
+        (0.23, 0.06), min_length=1, description="of each mask, the share of the places that the encoder is shown"
+    )
+    predictor_width: Width = Field(384, description="width of the predictor")
+    predictor_depth: Depth = Field(12, ge=1, description="blocks of the predictor")
+    predictor_heads: Depth = Field(12, ge=1, description="attention heads of the predictor; must divide its width")
+    momentum: schedules.Share = Field(
+        default_factory=lambda: schedules.Linear(start=0.998, end=0.9996),
+        description="of the target encoder's moving average, after each step",
+    )
+
+    @model_validator(mode="after")
+    def _one_context_each(self) -> Self:
+        if len(self.blocks) != len(self.context):
+            raise ValueError(f"context: {len(self.context)} values for {len(self.blocks)} masks")
+        return self

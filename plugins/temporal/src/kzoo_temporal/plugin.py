@@ -17,6 +17,7 @@ from kzoo_temporal.options import (
     VideoMAEOptions,
     VideoTransformerOptions,
     VideoTransformerTinyOptions,
+    VJEPAOptions,
 )
 
 
@@ -80,6 +81,18 @@ def kzoo_methods() -> Iterator[MethodSpec]:
         encodes="image",
         requires=("map", "map_1"),
         check_options={"scales": 2, "decoder_width": 4, "pose_widths": (8, 8)},
+    )
+    yield MethodSpec(
+        name="v_jepa",
+        target="kzoo_temporal.v_jepa:VJEPA",
+        options=VJEPAOptions,
+        family="temporal",
+        summary="Predict what a moving-average encoder says of the blocks of a clip that are hidden",
+        paper="Bardes, Garrido, Ponce, Chen, Rabbat, LeCun, Assran, Ballas, 2024, arXiv:2404.08471",
+        modality="video",
+        requires=("tokens", "token_subset"),
+        check_options={"predictor_width": 16, "predictor_depth": 1, "predictor_heads": 2, "context": (0.25, 0.1)},
+        check_backbone="video_vit_tiny",
     )
 
 
