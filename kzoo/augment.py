@@ -691,3 +691,25 @@ def views(
     """
     made = [view(images, fold_in(keys, f"{name}_{number}"), size, **options) for number, options in enumerate(settings)]
     return tf.reshape(tf.stack(made, axis=1), [-1, *made[0].shape[1:]])
+
+
+def multi_crop(
+    images: tf.Tensor,
+    keys: tf.Tensor,
+    large: Sequence[Mapping[str, Any]],
+    small: Sequence[Mapping[str, Any]],
+    *,
+    size: int | None = None,
+    small_size: int | None = None,
+    share: float = 3 / 7,
+) -> dict[str, tf.Tensor]:
+    """Views of two sizes (Caron et al. 2020, SwAV): {"large": `[nB, H, W, C]`, "small": `[mB, h, w, C]`}.
+
+    large, small: the settings of each, as for `views`; without small views, no "small". size: side of the large ones;
+    none: that of the images. small_size: of the small ones; none: `share` of the large ones' (96 of 224), at least 8.
+    """
+    size = size or images.shape[1]
+    ready = {"large": views(images, keys, size, large, name="large")}
+    if small:
+        ready["small"] = views(images, keys, small_size or max(8, round(size * share)), small, name="small")
+    return ready

@@ -38,7 +38,7 @@ class Named(Section):
 
 
 class Data(Named):
-    """The examples: a plugin's dataset, `tfds:<builder>`, `folder:<path>` or what else takes a prefix."""
+    """The examples: a plugin's dataset, `tfds:<builder>`, `folder:<path>`, or another name with a prefix."""
 
     name: str = Field(description="dataset: see `kzoo list datasets`; or 'tfds:<builder>' or 'folder:<path>'")
     split: str = Field("train", description="split to read")

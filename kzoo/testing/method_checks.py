@@ -351,7 +351,9 @@ def check_export(subject: MethodSubject) -> None:
         )
     try:
         loaded = load_backbone(path)(to_float(inputs), training=False)["embedding"]
-        fault = "" if np.allclose(loaded, method(inputs), atol=TOLERANCE, rtol=TOLERANCE) else "it answers otherwise"
+        fault = (
+            "" if np.allclose(loaded, method(inputs), atol=TOLERANCE, rtol=TOLERANCE) else "it returns something else"
+        )
     except BackboneError as error:
         fault = str(error)
     if fault:

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kzoo.errors import EmbeddingsError, RecipeError
+from kzoo.evaluate.collapse import unit_norm
 from kzoo.system import disk
 from kzoo.use.table import Embeddings
 
@@ -90,7 +91,7 @@ def _unit(found: Embeddings) -> np.ndarray:
     if len(found) < 2:
         raise EmbeddingsError("fewer than two embeddings: there is nothing to compare")
     centred = found.vectors.astype(np.float32) - found.vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+    return unit_norm(centred)
 
 
 def _blocks(unit: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

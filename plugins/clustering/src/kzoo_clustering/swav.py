@@ -39,14 +39,10 @@ class SwAV(Method):
 
     @staticmethod
     def pretext(batch: Batch, keys: tf.Tensor, options: SwAVOptions) -> Batch:
-        images = batch["image"]
-        size = options.size or images.shape[1]
-        small = options.local_size or max(8, round(size * 3 / 7))
-        views = {"large": augment.views(images, keys, size, [options.global_view.model_dump()] * 2, name="large")}
-        if options.local_views:
-            many = [options.local_view.model_dump()] * options.local_views
-            views["small"] = augment.views(images, keys, small, many, name="small")
-        return views
+        large = [options.global_view.model_dump()] * 2
+        small = [options.local_view.model_dump()] * options.local_views
+        sizes = {"size": options.size, "small_size": options.local_size}
+        return augment.multi_crop(batch["image"], keys, large, small, **sizes)
 
     def build_heads(self) -> None:
         options, width = self.options, self.options.projector[-1]

@@ -63,15 +63,10 @@ class LeJEPA(Method):
 
     @staticmethod
     def pretext(batch: Batch, keys: tf.Tensor, options: LeJEPAOptions) -> Batch:
-        images = batch["image"]
-        size = options.size or images.shape[1]
-        small = options.local_size or max(8, round(size * 7 / 16))
-        large_views = [options.global_view.model_dump()] * options.global_views
-        views = {"large": augment.views(images, keys, size, large_views, name="large")}
-        if options.local_views:
-            small_views = [options.local_view.model_dump()] * options.local_views
-            views["small"] = augment.views(images, keys, small, small_views, name="small")
-        return views
+        large = [options.global_view.model_dump()] * options.global_views
+        small = [options.local_view.model_dump()] * options.local_views
+        sizes = {"size": options.size, "small_size": options.local_size, "share": 7 / 16}
+        return augment.multi_crop(batch["image"], keys, large, small, **sizes)
 
     def build_heads(self) -> None:
         self.projector = mlp_head(self.options.projector, hidden_norm=True, name="projector")

@@ -26,15 +26,10 @@ class MultiCrop(Method):
 
     @staticmethod
     def pretext(batch: Batch, keys: tf.Tensor, options: MultiCropOptions) -> Batch:
-        images = batch["image"]
-        size = options.size or images.shape[1]
-        small = options.local_size or max(8, round(size * 3 / 7))
-        large = [options.view_0, options.view_1]
-        views = {"large": augment.views(images, keys, size, [view.model_dump() for view in large], name="large")}
-        if options.local_views:
-            many = [options.local_view.model_dump()] * options.local_views
-            views["small"] = augment.views(images, keys, small, many, name="small")
-        return views
+        large = [options.view_0.model_dump(), options.view_1.model_dump()]
+        small = [options.local_view.model_dump()] * options.local_views
+        sizes = {"size": options.size, "small_size": options.local_size}
+        return augment.multi_crop(batch["image"], keys, large, small, **sizes)
 
     @property
     def encoder(self) -> keras.Model:
