@@ -8,6 +8,7 @@ import tensorflow as tf
 from PIL import Image, ImageFilter
 
 from kzoo import augment, random
+from kzoo.augment.colours import linear_colour
 from kzoo.errors import DataError
 
 MANY = random.example_seeds(0, 0, tf.range(4096))
@@ -504,7 +505,7 @@ def test_an_example_does_not_depend_on_its_batch(function):
 @pytest.mark.parametrize("count", [1, 3, 8])
 def test_what_is_drawn_is_the_same_to_the_bit_in_batches_of_any_size(count):
     def drawn(seeds):
-        colour = augment._colour(augment.draw_jitter(seeds, 0.8, 0.8, 0.8, 0.2), 3)
+        colour = linear_colour(augment.draw_jitter(seeds, 0.8, 0.8, 0.8, 0.2), 3)
         boxes = augment.draw_crops(seeds, 2000, 3000), augment.draw_erasures(seeds, 2000, 3000)
         return *colour, *boxes, *augment.draw_hsv_power(seeds), augment.draw_blur(seeds)
 

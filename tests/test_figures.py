@@ -6,11 +6,13 @@ import sys
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
 from kzoo.evaluate import figures
+from kzoo.evaluate.figures import images, maps, similar, style
 from kzoo.system import fonts
 
 RNG = np.random.default_rng(0)
@@ -19,7 +21,7 @@ LONG = [f"a class with a very long name, number {n}" for n in range(60)]
 
 def drawn(function, path, *args, **kwargs):
     """The figure itself, before it became a file."""
-    with matplotlib.rc_context(figures._STYLE):
+    with matplotlib.rc_context(style.STYLE):
         return function.__wrapped__(path, *args, **kwargs)
 
 
@@ -27,7 +29,7 @@ def texts(figure):
     found = [text for text in figure.findobj(matplotlib.text.Text) if text.get_visible() and text.get_text().strip()]
     renderer = figure.canvas.get_renderer() if hasattr(figure.canvas, "get_renderer") else None
     if renderer is None:
-        figures.FigureCanvasAgg(figure).draw()
+        FigureCanvasAgg(figure).draw()
         renderer = figure.canvas.get_renderer()
     return [(text.get_text(), text.get_window_extent(renderer)) for text in found]
 
@@ -150,13 +152,13 @@ def test_views_are_a_row_for_each_example_and_the_raw_image_first(tmp_path):
 
 
 def test_what_cannot_be_shown_as_it_is_says_what_was_done():
-    pictures, remarks = figures._displayable(np.array([-1.0, 0.0, 3.0]).reshape(3, 1, 1, 1))
+    pictures, remarks = images.displayable(np.array([-1.0, 0.0, 3.0]).reshape(3, 1, 1, 1))
     np.testing.assert_allclose(np.ravel(pictures), [0, 0.25, 1])
     assert remarks == ["stretched"]
-    pictures, remarks = figures._displayable(np.array([[0.2, 0.6]]).reshape(1, 1, 1, 2))
+    pictures, remarks = images.displayable(np.array([[0.2, 0.6]]).reshape(1, 1, 1, 2))
     np.testing.assert_allclose(np.ravel(pictures), [0.4], atol=1e-6)
     assert remarks == ["mean of 2 channels"]
-    pictures, remarks = figures._displayable(np.full((1, 1, 1, 3), 51, np.uint8))
+    pictures, remarks = images.displayable(np.full((1, 1, 1, 3), 51, np.uint8))
     np.testing.assert_allclose(pictures[0], [[[0.2] * 3]])
     assert remarks == []
 
@@ -165,7 +167,7 @@ def test_patches_become_a_mosaic_in_reading_order():
     patches = np.stack([np.full((2, 2, 1), n / 10) for n in range(5)])
     white = [1.0] * 8
     wide = [[0, 0, 1, 0.1, 0.1, 1, 0.2, 0.2]] * 2 + [white] + [[0.3, 0.3, 1, 0.4, 0.4, 1, 1, 1]] * 2
-    np.testing.assert_allclose(figures._mosaic(patches)[..., 0], wide, atol=1e-6)
+    np.testing.assert_allclose(images.mosaic(patches)[..., 0], wide, atol=1e-6)
 
 
 # ---- the loss --------------------------------------------------------------------------------------------------------
@@ -192,20 +194,20 @@ def test_many_points_get_a_centred_mean(tmp_path):
 def test_few_points_are_put_at_their_principal_components():
     # On the unit circle, three points symmetric about the first axis: the second component is +-sin, the first shared.
     angles = np.array([-0.5, 0.0, 0.5])
-    points, _ = figures._two_dimensions(np.stack([np.cos(angles), np.sin(angles)], 1) * [[1], [4], [9]], seed=0)
+    points, _ = maps._two_dimensions(np.stack([np.cos(angles), np.sin(angles)], 1) * [[1], [4], [9]], seed=0)
     np.testing.assert_allclose(np.abs(points[:, 0]), [np.sin(0.5), 0, np.sin(0.5)], atol=1e-9)
 
 
 def test_separate_clusters_stay_separate():
     labels = np.repeat([0, 1], 40)
-    points, _ = figures._two_dimensions(np.eye(2)[labels] * 9 + RNG.normal(size=(80, 2)) * 0.1, seed=0)
+    points, _ = maps._two_dimensions(np.eye(2)[labels] * 9 + RNG.normal(size=(80, 2)) * 0.1, seed=0)
     centres = np.stack([points[labels == c].mean(0) for c in (0, 1)])
     nearer = np.linalg.norm(points[:, None] - centres, axis=-1).argmin(1)
     np.testing.assert_array_equal(nearer, labels)
 
 
 def test_both_panels_show_the_same_sample(tmp_path, monkeypatch):
-    monkeypatch.setattr(figures, "MAP_POINTS", 20)
+    monkeypatch.setattr(maps, "MAP_POINTS", 20)
     labels = np.repeat([0, 1], [90, 10])
     values = np.stack([labels, np.arange(100)], 1).astype(float)
     figure = drawn(figures.embedding_map, tmp_path / "x.png", {"a": values, "b": values}, labels, ["many", "few"])
@@ -218,7 +220,7 @@ def test_both_panels_show_the_same_sample(tmp_path, monkeypatch):
 
 def test_only_as_many_classes_as_can_be_told_apart_get_a_colour():
     labels = np.concatenate([np.repeat(np.arange(30), 3), [29, -1]])  # class 29 is the most frequent
-    groups = figures._groups(labels, [f"c{n}" for n in range(30)])
+    groups = maps._groups(labels, [f"c{n}" for n in range(30)])
     names = [name for name, *_ in groups]
     assert names == [*(f"c{n}" for n in range(23)), "c29", "6 more classes", "unlabelled"]
     looks = {(colour, marker) for _, colour, marker, _ in groups}
@@ -233,8 +235,8 @@ def test_neighbours_are_the_most_similar_without_the_query():
     angles = np.array([0.0, 0.1, 0.3, 2.0, 0.0])
     unit = np.stack([np.cos(angles), np.sin(angles)], 1)
     ids = np.array([7, 8, 9, 10, 7])  # the last is the first again
-    assert figures._nearest(unit, ids, 0, 3).tolist() == [1, 2, 3]
-    assert figures._nearest(unit, ids, 1, 2).tolist() == [0, 4]
+    assert similar._nearest(unit, ids, 0, 3).tolist() == [1, 2, 3]
+    assert similar._nearest(unit, ids, 1, 2).tolist() == [0, 4]
 
 
 def test_frames_marks_and_the_count_agree_with_the_labels(tmp_path):
@@ -256,14 +258,14 @@ def test_frames_marks_and_the_count_agree_with_the_labels(tmp_path):
     assert sorted(marks) == ["✓ cat", "✓ cat", "✗ cat", "✗ dog"]
     frames = [artist for artist in figure.artists if isinstance(artist, Rectangle)]
     for mark, frame in zip(marks, frames, strict=True):
-        wanted = matplotlib.colors.to_rgb(figures._SAME if mark[0] == "✓" else figures._OTHER)
+        wanted = matplotlib.colors.to_rgb(style.SAME if mark[0] == "✓" else style.OTHER)
         assert frame.get_edgecolor()[:3] == wanted
     assert "2 of 4 neighbours are of the query's class" in [text.get_text() for text in figure.texts]
 
 
 def test_queries_come_from_as_many_classes_as_there_are():
     labels = np.repeat([0, 1, 2, 3], [100, 3, 2, 1])
-    chosen = figures._spread_over_classes(labels, 6, np.random.default_rng(0))
+    chosen = similar._spread_over_classes(labels, 6, np.random.default_rng(0))
     counts = np.bincount(labels[chosen])  # one of each, then a second from two of the three that have one
     assert len(set(chosen)) == counts.sum() == 6
     assert counts.min() == 1
@@ -273,11 +275,11 @@ def test_queries_come_from_as_many_classes_as_there_are():
 COLLAPSED = """
 import sys, numpy as np
 from kzoo.evaluate import figures
-from kzoo.system import fonts
+from kzoo.evaluate.figures import maps
 same = np.zeros((400, 16), "float32")
 half = np.repeat(np.random.default_rng(0).normal(size=(200, 16)), 2, axis=0)
 few = np.repeat(np.eye(16, dtype="float32")[:5], 80, axis=0)
-print([figures._two_dimensions(values, 0)[1] for values in (same, same + 1, half, few)])
+print([maps._two_dimensions(values, 0)[1] for values in (same, same + 1, half, few)])
 figures.embedding_map(sys.argv[1], {"trained": same, "untrained": half})
 """
 
@@ -293,7 +295,7 @@ def test_an_embedding_that_collapsed_is_drawn_and_ends_no_process(tmp_path):
 
 
 def test_equal_features_have_one_place():
-    points, way = figures._two_dimensions(np.repeat(RNG.normal(size=(50, 8)), 2, axis=0), 0)
+    points, way = maps._two_dimensions(np.repeat(RNG.normal(size=(50, 8)), 2, axis=0), 0)
     assert way == "t-SNE"
     np.testing.assert_array_equal(points[::2], points[1::2])
     assert len(np.unique(points, axis=0)) == 50
