@@ -1,17 +1,15 @@
-"""The documentation: every Python snippet runs, and the pages made from the code hold what the code holds."""
+"""The guides: every Python snippet runs, every command exists."""
 
 import importlib
 import importlib.util
-import json
 import re
 import shlex
 import shutil
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,15 +19,18 @@ import typer
 from rich.console import Console
 
 import kzoo
-from kzoo import BackboneSpec, DatasetSpec, MethodSpec, ModalitySpec, hookspecs
 from kzoo.cli import app as cli
-from kzoo.plugins import describe, registry
+from kzoo.plugins import registry
 from kzoo.plugins.load import load_plugins
 from kzoo.random import example_seeds
 from kzoo.recipe.load import load
 from kzoo.train.loop import train
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "docs"))
+
+from generator import reference  # noqa: E402
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -50,63 +51,17 @@ def fences(page: Path) -> list[Fence]:
     return [Fence(f"{page.name}:{line}", language, title or "", code) for line, (language, title, code) in lines]
 
 
-@pytest.fixture(scope="module")
-def generate() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+# ---- public names (the other pages made from the code: test_site.py) ------------------------------
 
 
-# ---- pages made from the code ---------------------------------------------------------------------------------------
-
-
-def test_the_pages_list_every_installed_method_backbone_and_dataset_with_all_options(generate):
-    pages = generate.pages()
-    for page, specs in (
-        ("methods.md", registry.methods()),
-        ("backbones.md", registry.backbones()),
-        ("datasets.md", registry.datasets()),
-    ):
-        sections = dict(part.split("\n", 1) for part in pages[page].split("\n## ")[1:])
-        assert list(sections) == [spec.name for spec in specs]
-        for spec in specs:
-            assert spec.summary in sections[spec.name]
-            for option in describe.option_facts(spec.options):
-                assert f"| `{option['name']}` |" in sections[spec.name]
-
-
-def test_the_page_of_hooks_has_every_hook_and_every_field(generate):
-    page = generate.hooks_page()
-    hooks = [name for name in vars(hookspecs) if name.startswith("kzoo_")]
-    assert len(hooks) == 5
-    for name in hooks:
-        assert f"## {name}\n" in page
-    for record in (MethodSpec, BackboneSpec, DatasetSpec, ModalitySpec):
-        section = page.split(f"## kzoo.{record.__name__}\n")[1].split("\n## ")[0]
-        told = dict(re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", section, re.MULTILINE))
-        assert list(told) == [field.name for field in fields(record)]
-        assert all(told.values())
-
-
-def test_the_page_of_results_has_a_row_for_every_probe(generate):
-    found = json.loads(generate.PROBES.read_text())
-    page = generate.on_page_markdown((ROOT / "docs/results.md").read_text(), page=None)
-    probes = page.partition("## Few labels")[0]  # which has a table of its own
-    rows = [line.split(" | ") for line in probes.splitlines() if line.startswith("| `")]
-    assert [row[0].split("`")[1] for row in rows] == [result["method"] for result in found.values()]
-    assert all("/" in row[2] for row in rows)
-    assert "[probes" not in page
-
-
-def test_the_public_names_are_there_and_those_of_kzoo_are_all_of_them(generate):
-    assert list(generate.public_names("kzoo")) == kzoo.__all__
-    for module in generate.PUBLIC:
+def test_the_public_names_are_there_and_those_of_kzoo_are_all_of_them():
+    assert list(reference.public_names("kzoo")) == kzoo.__all__
+    for module in reference.PUBLIC:
         loaded = importlib.import_module(module)
-        names = generate.public_names(module)
+        names = reference.public_names(module)
         assert [name for name in names if not hasattr(loaded, name)] == []
         assert names
-    assert "_gelu" not in generate.public_names("kzoo.layers")
+    assert "_gelu" not in reference.public_names("kzoo.layers")
 
 
 # ---- snippets -------------------------------------------------------------------------------------------------------

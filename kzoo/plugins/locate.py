@@ -35,6 +35,14 @@ def missing(target: str) -> str:
     return "" if name in names or not names.isdisjoint(_DYNAMIC) else f"'{name}' in {spec.origin}"
 
 
+def source_of(module: str) -> Path:
+    """The file of a module's source. Raises ModuleNotFoundError where there is none."""
+    spec = _find(module)
+    if spec is None or not spec.origin:
+        raise ModuleNotFoundError(f"no source of module '{module}'", name=module)
+    return Path(spec.origin)
+
+
 def _find(module: str) -> ModuleSpec | None:
     """The module's spec. `importlib.util.find_spec` would import its parents, which may be heavy."""
     spec, name = None, ""

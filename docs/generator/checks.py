@@ -1,0 +1,41 @@
+"""The page of the conformance suite."""
+
+import ast
+
+from generator.markdown import page, prose, table
+from generator.source import parsed
+
+_MODULES = [f"kzoo.testing.{name}_checks" for name in ("spec", "method", "step", "fresh", "backbone")]
+
+
+def checks_page() -> str:
+    """What `kzoo check` asks of a method and of a backbone, in its order."""
+    parts = [
+        "# What the suite checks",
+        "`kzoo check NAME` asks this of any installed method or backbone, bundled or a stranger's, in about a minute; "
+        "`kzoo.testing.MethodSuite` and `BackboneSuite` make a pytest test of each. A check that fails says what is "
+        "wrong and what to do.",
+    ]
+    for title, name in (("Of a method", "METHOD_CHECKS"), ("Of a backbone", "BACKBONE_CHECKS")):
+        rows = [(f"`{check.removeprefix('check_')}`", prose(_said(check))) for check in _listed(name)]
+        parts += [f"## {title}", table(("check", "what it asks"), rows)]
+    return page(*parts)
+
+
+def _listed(name: str) -> list[str]:
+    for module in _MODULES:
+        for node in parsed(module).body:
+            target = node.target if isinstance(node, ast.AnnAssign) else None
+            target = node.targets[0] if isinstance(node, ast.Assign) else target
+            if isinstance(target, ast.Name) and target.id == name:
+                return [part.id for part in ast.walk(node.value) if isinstance(part, ast.Name)]
+    return []
+
+
+def _said(check: str) -> str:
+    """A check's docstring, its first paragraph."""
+    for module in _MODULES:
+        for node in parsed(module).body:
+            if isinstance(node, ast.FunctionDef) and node.name == check:
+                return " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
+    return ""

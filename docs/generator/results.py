@@ -1,0 +1,113 @@
+"""Tables of what was measured, from `benchmarks/results/*.json`."""
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from generator import ROOT
+from generator.markdown import table
+
+RESULTS = ROOT / "benchmarks" / "results"
+
+# A figure of the pretext on held-out examples, and what it is compared with: the first pair that a method has.
+TASKS = (
+    ("word_accuracy", "own", "unigram_accuracy"),
+    ("accuracy", "own", "unigram_accuracy"),
+    ("accuracy", "chance", "accuracy"),
+    ("ranking", "chance", "ranking"),
+    ("loss", "held_out", "marginal_loss"),
+    ("loss", "held_out", "prior_loss"),
+    ("reconstruction", "held_out", "variance"),
+    ("loss", "held_out", "variance"),
+    ("information", "chance", "information"),
+)
+
+
+@cache
+def measured(name: str) -> Mapping[str, Any]:
+    """What a benchmark found, by recipe or by method."""
+    found = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
+    return found.get("methods", found.get("recipes", found))
+
+
+def probes(dataset: str) -> str:
+    """What `benchmarks/probe.py` found for the recipes of a dataset."""
+    rows = []
+    for name, result in measured("probe").items():
+        if name.startswith(f"{dataset}/"):
+            method = ", ".join(f"`{part}`" for part in (result["method"], *result.get("overrides", [])))
+            rows.append((method, f"`{result['backbone']}`", *_verdicts(result), _task(result["pretext"])))
+    return table(("method", "backbone", "linear probe, %", "kNN, %", "its own task, beside no learning"), rows)
+
+
+def probes_of(recipe: str) -> Iterator[tuple[str, str, str, str, str]]:
+    """(settings, linear probe, kNN, own task, measured) of a recipe, as often as it was probed."""
+    for name, result in measured("probe").items():
+        if name.split(" ")[0] == recipe:
+            settings = ", ".join(f"`{part}`" for part in result.get("overrides", [])) or "as it is"
+            spent = f"{result['epochs']:g} epochs, {result['cpu_minutes_of_training']:.1f} CPU min, {result['date']}"
+            yield (settings, *_verdicts(result), _task(result["pretext"]), spent)
+
+
+def best_probe(recipe: str) -> str:
+    """The linear probe and the kNN of a recipe in a few words; "" where it was not probed."""
+    for _, linear, knn, _, _ in probes_of(recipe):
+        return ", ".join(f"{name} {value}" for name, value in (("linear", linear), ("kNN", knn)) if value)
+    return ""
+
+
+def labels_of(method: str) -> str:
+    """What `benchmarks/labels.py` found for a method, beside labels alone."""
+    rows = []
+    for name in dict.fromkeys((method, "supervised")):
+        found = [row["test_accuracy"] for row in measured("labels").values() if row["method"] == name]
+        if not found:
+            return ""
+        listed = ", ".join(f"{100 * accuracy:.1f}" for accuracy in found)
+        rows.append((f"`{name}`", listed, f"{100 * sum(found) / len(found):.1f}"))
+    return table(("method", "accuracy of each seed, %", "mean, %"), rows)
+
+
+def replicas_of(method: str) -> str:
+    """The largest difference that `benchmarks/replicas.py` found, in a sentence; "" where the method was not in it."""
+    if not (row := measured("replicas").get(method)):
+        return ""
+    told = [f"{row[many]:.1g} on {many}" for many in ("2 replicas", "4 replicas", "2 workers") if many in row]
+    listed = f"{', '.join(told[:-1])} and {told[-1]}"
+    return f"largest difference of any loss or weight from one device, after ten steps in float64: {listed}"
+
+
+def starts_of(recipes: list[str]) -> str:
+    """The first loss of published recipes beside its closed form, which `benchmarks/recipes.py` measured."""
+    rows = [
+        (f"`{name}`", f"{row['measured']:.4g}", f"{row['expected']:.4g}", f"`{row['closed_form']}`")
+        for name in recipes
+        if (row := measured("recipes").get(name))
+    ]
+    return table(("recipe", "first loss", "closed form", "which is"), rows)
+
+
+def _verdicts(result: Mapping[str, Any]) -> tuple[str, str]:
+    return _beside(result["linear_probe"]), _beside(result["knn"])
+
+
+def _beside(verdict: Mapping[str, Any] | None) -> str:
+    """Trained / untrained, in percent; bold where the difference is beyond noise."""
+    if verdict is None:
+        return ""
+    trained = f"{100 * verdict['trained']:.1f}"
+    better = verdict["says"] == "better than untrained"
+    return f"{f'**{trained}**' if better else trained} / {100 * verdict['untrained']:.1f}"
+
+
+def _task(pretext: Mapping[str, Mapping[str, float]]) -> str:
+    for figure, where, other in TASKS:
+        if figure in pretext["held_out"] and other in pretext[where]:
+            reached, without = pretext["held_out"][figure], pretext[where][other]
+            share = figure.endswith(("accuracy", "ranking"))
+            told = [f"{100 * value:.1f} %" if share else f"{value:.3g}" for value in (reached, without)]
+            return " ".join((figure.replace("_", " "), " / ".join(told)))
+    if "accuracy" in pretext["held_out"]:  # of SimCLR and its like, where chance is the batch's matter
+        return f"accuracy {100 * pretext['held_out']['accuracy']:.1f} %"
+    return ""
