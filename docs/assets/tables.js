@@ -6,7 +6,10 @@ document.addEventListener("DOMContentLoaded", () => {
     return isNaN(x) || isNaN(y) ? a.localeCompare(b) : x - y;
   };
   for (const table of document.querySelectorAll("article table:not([class])")) {
-    for (const cell of table.querySelectorAll("td")) cell.classList.toggle("prose", cell.textContent.length > 60);
+    for (const cell of table.querySelectorAll("td")) {
+      cell.classList.toggle("prose", cell.textContent.length > 60);
+      cell.classList.toggle("short", cell.textContent.length < 20);
+    }
     for (const code of table.querySelectorAll("td code")) code.classList.toggle("long", code.textContent.length > 40);
     if (!table.tBodies.length || table.tBodies[0].rows.length < 4) continue;
     for (const head of table.tHead.rows[0].cells) {

@@ -113,6 +113,7 @@ def specs_page(title: str, specs: Sequence[BackboneSpec | DatasetSpec]) -> str:
     rows = []
     for spec in specs:
         known = describe.facts(spec)
+        known["offers"] = [output for output in known.get("offers", ()) if not output.startswith("map_")]
         cells = [plain(known.get(key) or "") for key in _OVERVIEW]
         rows.append((f"[`{spec.name}`](#{anchor(spec.name.partition(':')[0])})", *cells, prose(spec.summary)))
     parts = [f"# {title}", table(("name", *_OVERVIEW.values(), "what it is"), rows)]
