@@ -77,3 +77,19 @@ def test_the_loss_is_both_cross_entropies_and_alpha_times_the_divergence():
     cost = [-(np.log(p[i, c]) + np.log(q[i, c])) / 2 for i, c in ((0, 0), (2, 2))]
     apart = [((p[i] - q[i]) * (np.log(p[i]) - np.log(q[i]))).sum() / 2 for i in (0, 2)]
     assert float(found["loss"]) == pytest.approx(np.mean(cost) + 3 * np.mean(apart), rel=1e-4)
+
+
+def test_the_padding_of_a_passage_has_no_part_in_the_loss():
+    keras.utils.set_random_seed(0)
+    bert = kzoo.build_backbone("bert_tiny", (8, 20))
+    method = kzoo.build_method("r_drop_text", bert, data=DataFacts(classes=CLASSES))
+    method.compile(keras.optimizers.SGD(0.1), total_steps=8, steps_per_epoch=4)
+    ids = tf.range(2, dtype=tf.int64)
+    tokens = tf.constant([[1, 7, 8, 2, 0, 0, 0, 0], [1, 9, 2, 0, 0, 0, 0, 0]])
+    batch = method.transform({"tokens": tokens, "id": ids, "label": tf.constant([0, 2], tf.int64)}, ids)
+    table = bert.get_layer("token_embedding").trainable_variables[0]
+    with dropout_keys(batch["seed"]), tf.GradientTape() as tape:
+        loss = method.loss(method.forward(batch, training=True), batch)["loss"]
+    moved = np.abs(tf.convert_to_tensor(tape.gradient(loss, table.value)))
+    assert not moved[0].any()
+    assert all(moved[word].any() for word in (1, 2, 7, 8, 9))

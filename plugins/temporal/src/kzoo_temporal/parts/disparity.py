@@ -34,6 +34,8 @@ def disparity_decoder(backbone: keras.Model, width: int, channels: int, scales: 
     stride = max(maps)
     x: Any = inputs[stride]
     found: dict[int, Any] = {}
+    # half precision would round disparities to a tenth of a pixel and more
+    precise = keras.backend.result_type(keras.config.dtype_policy().compute_dtype, "float32")
     while stride > 1:
         stride //= 2
         units = width * min(stride, 8)
@@ -46,7 +48,7 @@ def disparity_decoder(backbone: keras.Model, width: int, channels: int, scales: 
         )
         if stride < 1 << scales:
             found[stride] = layers.Conv2D(
-                channels, 3, padding="same", activation="sigmoid", dtype="float32", name=f"disparity_{stride}"
+                channels, 3, padding="same", activation="sigmoid", dtype=precise, name=f"disparity_{stride}"
             )(x)
     outputs = [found[stride] for stride in sorted(found)]
     return keras.Model({maps[stride]: tensor for stride, tensor in inputs.items()}, outputs, name="decoder")
