@@ -92,6 +92,10 @@ class ExportError(KzooError):
     """The export was refused, or did not return what the backbone returns."""
 
 
+class ServeError(KzooError):
+    """There is no export that can be served, or no port to serve it on."""
+
+
 class ConformanceError(KzooError):
     """A method or backbone breaks the contract: what is wrong, and what to change."""
 

@@ -360,11 +360,19 @@ def test_doctor_notices_versions_that_do_not_match(monkeypatch):
     assert "rich is not installed; kzoo needs >=13.9: pip install 'rich>=13.9'" in diagnose.examine().problems
 
 
-HEAVY = ("tensorflow", "keras", "numpy", "matplotlib", "sklearn", "tensorflow_datasets")
+HEAVY = ("tensorflow", "keras", "numpy", "matplotlib", "sklearn", "tensorflow_datasets", "fastapi", "uvicorn")
 
 
 @pytest.mark.parametrize(
-    "arguments", [["list"], ["list", "plugins"], ["show", "contrast"], ["train", "r.yaml", "--dry-run"], ["doctor"]]
+    "arguments",
+    [
+        ["list"],
+        ["list", "plugins"],
+        ["show", "contrast"],
+        ["train", "r.yaml", "--dry-run"],
+        ["doctor"],
+        ["serve", "--help"],
+    ],
 )
 def test_nothing_heavy_is_imported_to_answer(arguments, distribution, tmp_path):
     (tmp_path / "r.yaml").write_text(RECIPE)
@@ -404,3 +412,16 @@ def test_a_list_has_one_line_a_row_and_shows_of_each_what_there_is_room_for(run,
         assert [line.split()[0] for line in lines] == ["contrast", "masked_words", "tiles"]
         assert max(map(len, output.splitlines())) <= width
         assert any(line.rstrip().endswith("…") for line in lines) == (width == 30)
+
+
+def test_serving_needs_an_extra_and_says_so(run, monkeypatch, tmp_path):
+    monkeypatch.setattr("kzoo.cli.use.find_spec", lambda name: None if name == "uvicorn" else object())
+    assert run("serve", str(tmp_path)) == (1, "", "error: uvicorn: not installed; pip install 'kzoo[serve]'\n")
+
+
+def test_serve_hands_on_what_it_was_called_with(run, fake_module, tmp_path):
+    called = []
+    fake_module("kzoo.serve.app", Limits=lambda *limits: limits)
+    fake_module("kzoo.serve.server", serve=lambda *given: called.append(given[:-1]))
+    assert run("serve", str(tmp_path), "--port", "0", "--max-bytes", "9", "--timeout", "2.5")[0] == 0
+    assert called == [(tmp_path, "127.0.0.1", 0, (9, 2.5))]

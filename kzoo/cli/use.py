@@ -1,12 +1,14 @@
 """The commands on what is trained. Their bodies are in `kzoo.use`."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from kzoo.cli.door import AsJson, Debug, command, importing_tensorflow
+from kzoo.errors import ServeError
 from kzoo.system.console import make_console, marked, say
 
 TrainedFolder = Annotated[
@@ -94,3 +96,24 @@ def similar(
     if sheet and answers:
         search.draw(sheet, answers, found, heading)
         console.print(f"drawn: [bold]{marked(sheet)}[/bold]")
+
+
+@command
+def serve(
+    export: Annotated[
+        Path, typer.Argument(metavar="EXPORT", help="Folder of an export, or of one version of it.", exists=True)
+    ],
+    host: Annotated[str, typer.Option("--host", help="By default only this machine can call.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8501,
+    max_bytes: Annotated[int, typer.Option("--max-bytes", min=1, help="Of a request.")] = 32 * 2**20,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds for a request.")] = 30.0,
+    debug: Debug = False,
+) -> None:
+    """Serve an export over HTTP: TF Serving's interface and the Open Inference Protocol."""
+    if lacking := [name for name in ("fastapi", "uvicorn", "orjson", "prometheus_client") if not find_spec(name)]:
+        raise ServeError(f"{', '.join(lacking)}: not installed; pip install 'kzoo[serve]'")
+    with importing_tensorflow():
+        from kzoo.serve.app import Limits
+        from kzoo.serve.server import serve as run
+
+    run(export, host, port, Limits(max_bytes, timeout), make_console())
