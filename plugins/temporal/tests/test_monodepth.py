@@ -141,6 +141,20 @@ def test_disparities_lie_between_0_and_3_tenths_at_every_scale(method):
         assert 0 < one.numpy().min() <= one.numpy().max() < 0.3
 
 
+def test_the_signature_depth_is_the_inverse_of_a_picture_and_its_mirror_image_taken_together(method):
+    images = tf.random.stateless_uniform((2, 32, 32, 3), (0, 1))
+    found = method.signatures()["depth"](images)
+    assert all(value.shape == (2, 32, 32) for value in found.values())
+    np.testing.assert_allclose(found["depth"] * found["disparity"], 1, rtol=1e-5)
+    plain, mirrored = (
+        method.disparities(one, training=False)[0][..., 0].numpy() for one in (images, images[:, :, ::-1])
+    )
+    mirrored = mirrored[:, :, ::-1]
+    np.testing.assert_allclose(found["disparity"][:, :, 16], (plain + mirrored)[:, :, 16] / 2, rtol=1e-5)
+    np.testing.assert_allclose(found["disparity"][:, :, 0], mirrored[:, :, 0], rtol=1e-5)  # which sees more there
+    np.testing.assert_allclose(found["disparity"][:, :, -1], plain[:, :, -1], rtol=1e-5)
+
+
 def test_a_mirrored_pair_changes_sides():
     raw = raw_batch(PAIRS.source(32, 3), 4)
     ready = Monodepth.pretext(raw, raw["id"], MonodepthOptions(flip=1.0, vary=0.0))
@@ -175,7 +189,7 @@ class TestFigures:
         true = np.array([1, 2, 3, 4] * 8) / 32  # as the examples are made
         order = iter(np.split(true, 4))
         found = disparity_figures(
-            lambda images: np.broadcast_to(next(order)[:, None, None], (8, 32, 32)), photometric, source, 0.3
+            lambda images: tf.broadcast_to(next(order)[:, None, None], (8, 32, 32)), photometric, source, 0.3
         )
         assert found["photometric_error"] < 0.7 * found["photometric_error_of_constant"]
         assert found["photometric_error_of_constant"] < found["photometric_error_of_zero"]

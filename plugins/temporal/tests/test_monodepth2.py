@@ -137,6 +137,14 @@ class TestLoss:
         np.testing.assert_allclose(method.warped(outputs, batch, 0)[0], expected, atol=1e-3)
 
 
+def test_the_signature_depth_is_that_of_single_frames(method):
+    images = tf.random.stateless_uniform((2, 32, 32, 3), (0, 1))
+    depth = method.signatures()["depth"](images)["depth"].numpy()
+    sigmoid = method.sigmoids(images, training=False)[0].numpy()[..., 0]
+    assert depth.shape == (2, 32, 32)
+    np.testing.assert_allclose(1 / depth, 0.01 + 9.99 * sigmoid, rtol=1e-4)
+
+
 def test_frames_come_in_the_order_of_time_and_flip_together():
     raw = raw_batch(VIDEOS.source(32, 3), 8)
     frames = tf.range(8)[None, :, None, None, None] * tf.ones((8, 8, 32, 32, 3), tf.int32)

@@ -7,9 +7,10 @@ import tensorflow as tf
 
 from kzoo.data import Source, to_float
 from kzoo.method import Batch, Logs, Method
+from kzoo.modality import Signature
 from kzoo.random import bernoulli, fold_in, in_double, uniform
 from kzoo_temporal.options import MonodepthOptions
-from kzoo_temporal.parts.depth_figures import disparity_figures, shown
+from kzoo_temporal.parts.depth_figures import LEAST_DISPARITY, disparity_figures, shown
 from kzoo_temporal.parts.disparity import disparity_decoder, maps_of, pyramid
 from kzoo_temporal.parts.photometric import dissimilarity, roughness, shift_columns
 
@@ -80,16 +81,27 @@ class Monodepth(Method):
         loss = totals["photometric"] + options.smoothness * totals["rough"] + options.consistency * totals["disagree"]
         return {"loss": loss, **totals}
 
-    def predict_disparity(self, images: tf.Tensor) -> np.ndarray:
+    def predict_disparity(self, images: tf.Tensor) -> tf.Tensor:
         """The left disparity `[n, H, W]` of pictures in [0, 1], as a share of the width; of each and of its mirror
         image the mean, and near the sides, over a twentieth of the width, the one that sees beyond the other's border.
         """
-        plain = self.disparities(images, training=False)[0][..., 0].numpy()
-        mirrored = self.disparities(images[:, :, ::-1], training=False)[0][..., 0].numpy()[:, :, ::-1]
-        place = np.linspace(0.0, 1.0, plain.shape[2])
+        plain = self.disparities(images, training=False)[0][..., 0]
+        mirrored = self.disparities(images[:, :, ::-1], training=False)[0][..., 0][:, :, ::-1]
+        place = np.linspace(0.0, 1.0, plain.shape[2], dtype=np.float32)
         left = 1.0 - np.clip(20.0 * (place - 0.05), 0.0, 1.0)
         right = left[::-1]
         return right * plain + left * mirrored + (1.0 - left - right) * (plain + mirrored) / 2.0
+
+    def signatures(self) -> dict[str, Signature]:
+        """`depth`: "disparity" `[B, H, W]`, a share of the width, and "depth", its inverse: how far away, in units of
+        the distance between the cameras times the focal length as a share of the width.
+        """
+
+        def depth(images: tf.Tensor) -> Batch:
+            disparity = self.predict_disparity(images)
+            return {"depth": 1.0 / tf.maximum(disparity, LEAST_DISPARITY), "disparity": disparity}
+
+        return {"depth": depth}
 
     def extra_metrics(self, train: Source, test: Source | None) -> dict[str, float]:
         """Of held-out pairs: "photometric_error" of the left picture made from the right one at full size, beside that
@@ -99,7 +111,7 @@ class Monodepth(Method):
         return disparity_figures(self.predict_disparity, photometric, source, self.options.largest)
 
     def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray]:
-        found = self.predict_disparity(batch["left"])
+        found = self.predict_disparity(batch["left"]).numpy()
         made = shift_columns(batch["right"], -tf.constant(found, tf.float32)).numpy()
         columns = {"left": batch["left"].numpy(), "disparity": shown(found), "left from right": made}
         return {**columns, "truth": shown(raw["disparity"].numpy())} if "disparity" in raw else columns

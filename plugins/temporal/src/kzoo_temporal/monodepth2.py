@@ -10,6 +10,7 @@ from kzoo import augment
 from kzoo.data import Source, to_float, training_stream
 from kzoo.errors import OptionsError
 from kzoo.method import Batch, Logs, Method
+from kzoo.modality import Signature
 from kzoo.random import fold_in, integers, normal
 from kzoo_temporal.options import Monodepth2Options
 from kzoo_temporal.parts.depth_figures import shown
@@ -110,6 +111,10 @@ class Monodepth2(Method):
             picture = tf.nn.avg_pool2d(now, 1 << scale, 1 << scale, "VALID")
             totals["rough"] += roughness(level, picture) / (scales * 2**scale)
         return {"loss": totals["photometric"] + self.options.smoothness * totals["rough"], **totals}
+
+    def signatures(self) -> dict[str, Signature]:
+        """`depth`: "depth" `[B, H, W]` of single frames, 0.1 to 100, in a unit that the data do not tell."""
+        return {"depth": lambda images: {"depth": depth_of(self.sigmoids(images, training=False)[0])[..., 0]}}
 
     def extra_metrics(self, train: Source, test: Source | None) -> dict[str, float]:
         """Of held-out frames: "reprojection_error", the least of both warped neighbours' at each pixel, beside

@@ -9,11 +9,12 @@ from kzoo.data import Source, to_float
 from kzoo_temporal.parts.photometric import shift_columns
 
 _CONSTANTS = 31  # constant disparities that are tried
+LEAST_DISPARITY = 1e-6  # a share of the width; less is as far as can be
 _PAIRS = 64  # most that are asked about
 
 
 def disparity_figures(
-    predict: Callable[[tf.Tensor], np.ndarray],
+    predict: Callable[[tf.Tensor], tf.Tensor],
     error: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
     source: Source,
     largest: float,
@@ -29,7 +30,7 @@ def disparity_figures(
     rows = np.linspace(0, source.size - 1, count).astype(np.int64)
     batch = source.decode(tf.constant(rows))
     left, right = to_float(batch["left"]), to_float(batch["right"])
-    found = np.concatenate([predict(left[start : start + 8]) for start in range(0, count, 8)])
+    found = np.concatenate([predict(left[start : start + 8]).numpy() for start in range(0, count, 8)])
 
     def made(shift: np.ndarray) -> float:
         return float(error(left, shift_columns(right, -tf.constant(shift, tf.float32))))
@@ -49,7 +50,7 @@ def disparity_figures(
 
 def depth_figures(found: np.ndarray, true: np.ndarray) -> dict[str, float]:
     """Of disparities `[n]` of which the true ones are known and above 0."""
-    depth, wanted = 1.0 / np.maximum(found, 1e-6), 1.0 / true
+    depth, wanted = 1.0 / np.maximum(found, LEAST_DISPARITY), 1.0 / true
     depth, wanted = depth / wanted.mean(), wanted / wanted.mean()
     ratio = np.maximum(depth / wanted, wanted / depth)
     spread = found.std() * true.std()
