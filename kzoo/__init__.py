@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         KzooError,
         OptionsError,
         PluginError,
+        PresetError,
         RecipeError,
         StrategyError,
         SurroundingsError,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from kzoo.options import ImageOptions, Options
     from kzoo.plugins.registry import build_backbone, build_method, open_dataset
     from kzoo.runs.pretrained import load_backbone
-    from kzoo.specs import BackboneSpec, DataFacts, DatasetSpec, MethodSpec, ModalitySpec
+    from kzoo.specs import BackboneSpec, DataFacts, DatasetSpec, MethodSpec, ModalitySpec, PresetSpec
 
 __version__ = "0.1.0"
 
@@ -50,6 +51,8 @@ __all__ = [
     "Options",
     "OptionsError",
     "PluginError",
+    "PresetError",
+    "PresetSpec",
     "RecipeError",
     "StrategyError",
     "SurroundingsError",
@@ -71,6 +74,7 @@ _MODULES = {
     "DatasetSpec": "specs",
     "DataFacts": "specs",
     "ModalitySpec": "specs",
+    "PresetSpec": "specs",
     "hookimpl": "hookspecs",
     "build_method": "plugins.registry",
     "build_backbone": "plugins.registry",

@@ -84,6 +84,14 @@ class BackboneError(KzooError):
     """There is no trained backbone to load, it is not the one that was written, or it does not fit."""
 
 
+class PresetError(BackboneError):
+    """The weights of a preset are not those that its record names, or cannot be had."""
+
+
+class PackError(KzooError):
+    """A run cannot become a package: it is not finished, or its name or place cannot be used."""
+
+
 class EmbeddingsError(KzooError):
     """A file of embeddings cannot be written, or holds none."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pluggy
 
-from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, ModalitySpec
+from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, ModalitySpec, PresetSpec
 
 GROUP = "kzoo"  # the entry-point group, and pluggy's project name
 
@@ -35,6 +35,14 @@ def kzoo_datasets() -> Iterator[DatasetSpec]:
 @hookspec
 def kzoo_modalities() -> Iterator[ModalitySpec]:
     """Yield a record for each kind of data the plugin brings, beside kzoo's own, images and text."""
+    return iter(())
+
+
+@hookspec
+def kzoo_presets() -> Iterator[PresetSpec]:
+    """Yield a record for each trained backbone the plugin brings; of those that `kzoo pack` wrote,
+    `kzoo.presets.packed(__package__)` does.
+    """
     return iter(())
 
 

@@ -143,6 +143,46 @@ class ModalitySpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PresetSpec:
+    """A trained backbone: its weights are a package too. `kzoo pack` writes these records; `kzoo.presets` reads them.
+
+    What lies in the package is named `"package:path"`, "kzoo_mine:presets/a.b/backbone.keras".
+
+    name: `backbone.tag`, by custom the tag is method and data: "small_resnet.simclr_digits".
+    backbone: registered name of the backbone; backbone_options: its options, where they are not the defaults.
+    method: registered name of the method that trained it.
+    input_shape: of one example, (height, width, channels); of text (length, vocabulary size).
+    vocabulary: of text, a JSON list in the package: what each token number stands for.
+    weights: a Keras model, `.keras`: a file in the package, or a URL (https, http, file).
+    sha256: of the weights' file, in hex. size: of it, in bytes.
+    recipe: a file in the package, the recipe that it was trained with.
+    answers: a file in the package, `.npz`: recorded "inputs", uint8 images or int32 tokens, and their "embedding".
+    data: what it was trained on, as recipes name it. data_licence: of that, "" where it is not known.
+    figures: of its evaluation, "trained" and "untrained" beside each other, "verdict" for each probe; see
+        `kzoo.evaluate.compare`.
+    licence: of the weights, "" where none is given. summary: one line.
+    """
+
+    name: str
+    backbone: str
+    weights: str
+    sha256: str
+    input_shape: tuple[int, ...]
+    data: str
+    summary: str
+    backbone_options: Mapping[str, Any] = field(default_factory=dict)
+    method: str = ""
+    modality: str = "image"
+    vocabulary: str = ""
+    size: int = 0
+    recipe: str = ""
+    answers: str = ""
+    data_licence: str = ""
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    licence: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataFacts:
     """What a method is told of the data that it will learn from, when it is built.
 
@@ -193,4 +233,5 @@ def lacks_labels(data: str, method: MethodSpec) -> str:
     )
 
 
-Spec = MethodSpec | BackboneSpec | DatasetSpec | ModalitySpec
+CodeSpec = MethodSpec | BackboneSpec | DatasetSpec | ModalitySpec  # those with a target and options
+Spec = CodeSpec | PresetSpec

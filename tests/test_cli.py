@@ -99,7 +99,7 @@ def test_list_takes_a_kind_and_a_pattern(run):
 
 def test_list_as_json(run):
     everything = json.loads(run("list", "--json")[1])
-    assert list(everything) == ["methods", "backbones", "datasets"]
+    assert list(everything) == ["methods", "backbones", "datasets", "presets"]
     [tiles] = json.loads(run("list", "methods", "tiles", "--json")[1])
     assert tiles == {
         "kind": "method",

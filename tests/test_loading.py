@@ -107,7 +107,7 @@ def test_every_module_of_kzoo_that_registers_something_is_known():
     root = Path(kzoo.__file__).parent
     sources = {path: path.read_text() for path in root.rglob("*.py")}
     registering = {
-        ".".join(path.relative_to(root.parent).with_suffix("").parts)
+        ".".join(path.relative_to(root.parent).with_suffix("").parts[:2])  # a room imports all of its modules
         for path, source in sources.items()
         if re.search(r"^@keras\.saving\.register", source, re.MULTILINE)
     }

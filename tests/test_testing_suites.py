@@ -149,7 +149,7 @@ def test_kzoo_check_says_what_to_change(check):
             3,
             "'missing' of plugin 'faulty' (kzoo-faulty 1.2) cannot be imported from 'faulty_methods:Missing'",
         ),
-        ("photos", 2, "'photos' is a dataset; what can be checked are methods and backbones"),
+        ("photos", 2, "'photos' is a dataset; what can be checked are methods, backbones and presets"),
     ],
 )
 def test_kzoo_check_of_what_is_not_there(check, name, code, message):

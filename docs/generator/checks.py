@@ -5,18 +5,20 @@ import ast
 from generator.markdown import page, prose, table
 from generator.source import parsed
 
-_MODULES = [f"kzoo.testing.{name}_checks" for name in ("spec", "method", "step", "fresh", "backbone")]
+_FILES = ("spec", "method", "pretext", "gradient", "step", "use", "fresh", "backbone", "preset")
+_MODULES = [f"kzoo.testing.{name}_checks" for name in _FILES]
 
 
 def checks_page() -> str:
-    """What `kzoo check` asks of a method and of a backbone, in its order."""
+    """What `kzoo check` asks of a method, of a backbone and of a preset, in its order."""
     parts = [
         "# What the suite checks",
-        "`kzoo check NAME` asks this of any installed method or backbone, bundled or a stranger's, in about a minute; "
-        "`kzoo.testing.MethodSuite` and `BackboneSuite` make a pytest test of each. A check that fails says what is "
-        "wrong and what to do.",
+        "`kzoo check NAME` asks this of any installed method, backbone or preset, bundled or a stranger's, in about a "
+        "minute; `kzoo.testing.MethodSuite`, `BackboneSuite` and `PresetSuite` make a pytest test of each. A check "
+        "that fails says what is wrong and what to do.",
     ]
-    for title, name in (("Of a method", "METHOD_CHECKS"), ("Of a backbone", "BACKBONE_CHECKS")):
+    kinds = (("Of a method", "METHOD_CHECKS"), ("Of a backbone", "BACKBONE_CHECKS"), ("Of a preset", "PRESET_CHECKS"))
+    for title, name in kinds:
         rows = [(f"`{check.removeprefix('check_')}`", prose(_said(check))) for check in _listed(name)]
         parts += [f"## {title}", table(("check", "what it asks"), rows)]
     return page(*parts)

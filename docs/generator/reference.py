@@ -13,7 +13,7 @@ from generator.methods import options_table
 from generator.source import parsed
 from kzoo import hookspecs
 from kzoo.plugins import describe
-from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, ModalitySpec
+from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, ModalitySpec, PresetSpec
 
 # What a plugin may import. Of a module without __all__, every name it defines that has no leading underscore.
 PUBLIC = (
@@ -21,6 +21,7 @@ PUBLIC = (
     "kzoo.method",
     "kzoo.options",
     "kzoo.specs",
+    "kzoo.presets",
     "kzoo.modality",
     "kzoo.random",
     "kzoo.augment",
@@ -43,7 +44,8 @@ _RULES = """\
 - A hook yields records, frozen and light: they name their code as `"module:Class"`, which is imported on first use.
   Neither the module with the hooks nor that with the options imports TensorFlow or Keras.
 - A name is `lower_snake_case`, of a backbone of another library `library/name`, of a dataset with a prefix
-  `prefix:<what>`. What two plugins name alike is left out of the lists, and whoever uses it is told both.
+  `prefix:<what>`, of a preset `backbone.tag`. What two plugins name alike is left out of the lists, and whoever uses it
+  is told both.
 - A hook that kzoo does not know, or a field of a wrong type, makes a plugin broken: it is reported, with what to do,
   and [everything else works](plugins.md#when-a-plugin-is-broken).
 - Arguments and fields are only ever added, [as all that is public](stability.md)."""
@@ -61,7 +63,7 @@ def hooks_page() -> str:
     for name, function in vars(hookspecs).items():
         if name.startswith("kzoo_"):
             parts += [f"## {name}", f"```text\n{_signature(name, function)}\n```", inspect.getdoc(function) or ""]
-    for record in (MethodSpec, BackboneSpec, DatasetSpec, ModalitySpec):
+    for record in (MethodSpec, BackboneSpec, DatasetSpec, ModalitySpec, PresetSpec):
         told = _field_descriptions(MethodSpec) | _field_descriptions(record)
         rows = [
             (f"`{field.name}`", f"`{_annotation(field.type)}`", _default(field), told[field.name])

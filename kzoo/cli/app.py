@@ -38,6 +38,7 @@ class Listed(StrEnum):
     METHODS = "methods"
     BACKBONES = "backbones"
     DATASETS = "datasets"
+    PRESETS = "presets"
     MODALITIES = "modalities"
     PLUGINS = "plugins"
 
@@ -72,15 +73,15 @@ def _kzoo(
 
 @command
 def list_(
-    what: Annotated[Listed | None, typer.Argument(help="What to list; all but the plugins where left out.")] = None,
+    what: Annotated[Listed | None, typer.Argument(help="What to list; the first four where left out.")] = None,
     pattern: Annotated[str, typer.Argument(help="Only names that match, for example 'moco*'.")] = "*",
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """List the methods, backbones, datasets, modalities or plugins."""
+    """List the methods, backbones, datasets, presets, modalities or plugins."""
     from kzoo.plugins import describe
 
-    kinds = [what] if what else [Listed.METHODS, Listed.BACKBONES, Listed.DATASETS]
+    kinds = [what] if what else [Listed.METHODS, Listed.BACKBONES, Listed.DATASETS, Listed.PRESETS]
     rows = {kind.value: describe.listed(kind.value, pattern) for kind in kinds}
     if as_json:
         say(json.dumps(rows[what.value] if what else rows, indent=2))
@@ -96,20 +97,30 @@ def list_(
 
 @command
 def show(
-    name: Annotated[str, typer.Argument(help="Name of a method, backbone or dataset.")],
+    name: Annotated[str, typer.Argument(help="Name of a method, backbone, dataset or preset.")],
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Show what a method, backbone or dataset is, what it needs and what can be set."""
+    """Show what a method, backbone, dataset or preset is, what it needs and what can be set."""
+    from kzoo.cli import preset
     from kzoo.plugins import describe, registry
+    from kzoo.specs import PresetSpec
 
     found = registry.find_any(name)
     if as_json:
-        answer = [describe.facts(spec) | {"options": describe.option_facts(spec.options)} for spec in found]
+        answer = [
+            describe.facts(spec)
+            if isinstance(spec, PresetSpec)
+            else describe.facts(spec) | {"options": describe.option_facts(spec.options)}
+            for spec in found
+        ]
         say(json.dumps(answer[0] if len(answer) == 1 else answer, indent=2))
         return
     for spec in found:
-        describe.print_spec(make_console(), spec)
+        if isinstance(spec, PresetSpec):
+            preset.print_preset(make_console(), spec)
+        else:
+            describe.print_spec(make_console(), spec)
 
 
 @command
@@ -206,11 +217,11 @@ def export(
 
 @command
 def check(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Methods or backbones.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Methods, backbones or presets.")],
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Run the conformance suite on installed methods or backbones; takes a minute each."""
+    """Run the conformance suite on installed methods, backbones or presets; takes a minute each."""
     from kzoo.plugins import registry
 
     for name in names:

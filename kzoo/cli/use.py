@@ -11,14 +11,12 @@ from kzoo.cli.door import AsJson, Debug, command, importing_tensorflow
 from kzoo.errors import ServeError
 from kzoo.system.console import make_console, marked, say
 
-TrainedFolder = Annotated[
-    Path, typer.Argument(metavar="RUN", help="Folder of a run or of an export.", exists=True, file_okay=False)
-]
+Trained = Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a run or an export, or a preset.")]
 
 
 @command
 def embed(
-    place: TrainedFolder,
+    place: Trained,
     data: Annotated[str, typer.Argument(metavar="DATA", help="A dataset: digits, folder:PATH, ...; `kzoo list`.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Ends in .npz, .csv or .parquet.")],
     splits: Annotated[list[str] | None, typer.Option("--split", help="May be repeated; all where left out.")] = None,
@@ -39,6 +37,29 @@ def embed(
     console = make_console()
     found = embed_data(place, Wanted(data, tuple(splits or ()), chosen, feature), out, console)
     console.print(f"{len(found):,} embeddings of width {found.vectors.shape[1]} are in [bold]{marked(out)}[/bold]")
+
+
+@command
+def pack(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", exists=True, file_okay=False)],
+    into: Annotated[
+        Path, typer.Option("--into", metavar="DIR", help="Where to write, or a package of presets that gains one.")
+    ] = Path(),
+    name: Annotated[str, typer.Option("--name", help="backbone.tag; backbone.method_data where left out.")] = "",
+    licence: Annotated[str, typer.Option("--licence", help="Of the weights, for example Apache-2.0.")] = "",
+    debug: Debug = False,
+) -> None:
+    """Make a package of a run, which brings its backbone as a preset."""
+    with importing_tensorflow():
+        from kzoo.use.pack import pack_run
+
+    found, console = pack_run(run, into, name, licence), make_console()
+    size = f"{found.spec.size / 1e6:.1f} MB"
+    console.print(f"[bold]{marked(found.distribution)}[/bold] holds the preset '{found.spec.name}', {size}. Next:")
+    console.print(f"  pip install --editable {marked(found.distribution)}" if found.new else "  install it again")
+    console.print(f"  kzoo show {found.spec.name}\n  kzoo check {found.spec.name}")
+    if not licence:
+        console.print("no licence of the weights is given; --licence Apache-2.0 gives one", style="yellow")
 
 
 @command

@@ -16,7 +16,7 @@ import kzoo
 from kzoo.plugins import registry
 from kzoo.plugins.load import load_plugins
 from kzoo.schedules import Schedule
-from kzoo.specs import Spec
+from kzoo.specs import CodeSpec, Spec
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -25,6 +25,7 @@ _COLUMNS = {
     "methods": ("name", "family", "needs", "summary"),
     "backbones": ("name", "offers", "summary"),
     "datasets": ("name", "splits", "images", "classes", "summary"),
+    "presets": ("name", "trained on", "linear probe"),
     "modalities": ("name", "key", "summary"),
     "plugins": ("name", "distribution", "version", "status"),
 }
@@ -33,7 +34,7 @@ _COLOURS = {"ok": "green", "broken": "red", "disabled": "yellow"}
 
 
 def listed(kinds: str, pattern: str = "*") -> list[dict[str, Any]]:
-    """The "methods", "backbones", "datasets", "modalities" or "plugins" whose names match, as plain data."""
+    """The "methods", "backbones", "datasets", "presets", "modalities" or "plugins" whose names match, as plain data."""
     if kinds == "plugins":
         records = load_plugins().records
         return [asdict(record) | {"status": record.status} for record in records if fnmatchcase(record.name, pattern)]
@@ -41,6 +42,7 @@ def listed(kinds: str, pattern: str = "*") -> list[dict[str, Any]]:
         "methods": registry.methods,
         "backbones": registry.backbones,
         "datasets": registry.datasets,
+        "presets": registry.presets,
         "modalities": registry.modalities,
     }
     return [facts(spec) for spec in find[kinds](pattern)]
@@ -77,6 +79,12 @@ def option_facts(options: type[BaseModel] | BaseModel, prefix: str = "") -> list
             }
         )
     return rows
+
+
+def changed_options(options: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some options, as plain data, that are not the defaults."""
+    defaults = {row["name"]: row["default"] for row in option_facts(options)}
+    return {name: value for name, value in values.items() if name not in defaults or _plain(value) != defaults[name]}
 
 
 def left_out(kinds: list[str]) -> Iterator[str]:
@@ -133,7 +141,7 @@ def _that_fit(columns: Sequence[str], cells: Sequence[Mapping[str, str]], consol
     return chosen
 
 
-def print_spec(console: Console, spec: Spec) -> None:
+def print_spec(console: Console, spec: CodeSpec) -> None:
     """Print all there is to know about a method, a backbone or a dataset."""
     known = facts(spec)
     sides = known.get("image_shape")
@@ -181,7 +189,14 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
         "splits": ", ".join(row.get("splits", ())) or "its own",
         "images": _size(shape) if shape else "any size" if row.get("modality") == "image" else row.get("modality", ""),
         "classes": str(row.get("classes") or ""),
+        "trained on": escape(row.get("data", "")),
+        "linear probe": _beside(row.get("figures", {}).get("verdict", {}).get("linear_probe")),
     }
+
+
+def _beside(found: Mapping[str, Any] | None) -> str:
+    """A probe of a trained backbone, beside the same of the untrained one."""
+    return f"{found['trained']:.1%}, untrained {found['untrained']:.1%}" if found else ""
 
 
 def _plugin_cells(row: dict[str, Any]) -> dict[str, str]:

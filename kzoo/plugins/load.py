@@ -19,31 +19,24 @@ from difflib import get_close_matches
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pluggy
 
 import kzoo
 from kzoo import hookspecs
-from kzoo.options import Options
-from kzoo.plugins import locate
-from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, ModalitySpec, Spec
+from kzoo.plugins.records import Kind, Refused, check_record
+from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, ModalitySpec, PresetSpec, Spec
 
-Kind = Literal["method", "backbone", "dataset", "modality"]
-SpecType = TypeVar("SpecType", MethodSpec, BackboneSpec, DatasetSpec, ModalitySpec)
+SpecType = TypeVar("SpecType", MethodSpec, BackboneSpec, DatasetSpec, ModalitySpec, PresetSpec)
 
 _HOOKS: dict[Kind, tuple[str, type[Spec]]] = {
     "method": ("kzoo_methods", MethodSpec),
     "backbone": ("kzoo_backbones", BackboneSpec),
     "dataset": ("kzoo_datasets", DatasetSpec),
     "modality": ("kzoo_modalities", ModalitySpec),
+    "preset": ("kzoo_presets", PresetSpec),
 }
-
-
-_NAME = r"[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)?"  # a bridge to another library puts its name before a slash
-_PREFIX = r"(?!(tfds|folder):)[a-z][a-z0-9_]*:<[a-z_]+>"  # of datasets; kzoo has two of its own
-_NAMES = {"method": re.compile(_NAME), "backbone": re.compile(_NAME), "dataset": re.compile(f"{_NAME}|{_PREFIX}")}
-_NAMES["modality"] = _NAMES["method"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,14 +120,6 @@ class Plugins:
         return callbacks, broken
 
 
-class _Refused(Exception):
-    """A plugin that cannot be used, with what its user can do about it where that is not the usual."""
-
-    def __init__(self, problem: str, remedy: str = ""):
-        super().__init__(problem)
-        self.remedy = remedy
-
-
 @cache
 def load_plugins() -> Plugins:
     """Load every installed plugin that the switches allow. Never raises; `load_plugins.cache_clear()` forgets."""
@@ -172,7 +157,7 @@ def load_plugins() -> Plugins:
 
 def describe(error: BaseException) -> str:
     """An exception as one line: "ImportError: No module named 'torch'"."""
-    if isinstance(error, _Refused):
+    if isinstance(error, Refused):
         return str(error)
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -259,7 +244,7 @@ def _not_installed(records: list[PluginRecord]) -> Iterator[PluginRecord]:
 def _refuse_repeated(record: PluginRecord, earlier: list[PluginRecord]) -> None:
     for other in earlier:
         if other.name == record.name:
-            raise _Refused(
+            raise Refused(
                 f"its entry point is called '{record.name}', as is that of {other.distribution} {other.version}",
                 f"keep one of them: KZOO_DISABLE_PLUGINS={record.distribution} or ={other.distribution}",
             )
@@ -277,7 +262,7 @@ def _refuse_other_version(entry: metadata.EntryPoint) -> None:
     for requirement in map(Requirement, wanted):
         applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         if applies and not requirement.specifier.contains(kzoo.__version__, prereleases=True):
-            raise _Refused(
+            raise Refused(
                 f"needs kzoo{requirement.specifier}, this is kzoo {kzoo.__version__}",
                 f"install versions that fit: pip install --upgrade kzoo {distribution.name}",
             )
@@ -294,7 +279,7 @@ def _register(entry: metadata.EntryPoint) -> pluggy.PluginManager:
     for caller in callers:
         if not caller.has_spec() and not all(hook.optionalhook for hook in caller.get_hookimpls()):
             near = get_close_matches(caller.name, known, n=1)
-            raise _Refused(
+            raise Refused(
                 f"declares the hook '{caller.name}', which kzoo {kzoo.__version__} does not know"
                 + (f"; did it mean '{near[0]}'?" if near else ""),
                 f"pip install --upgrade kzoo {entry.dist.name if entry.dist else ''}, or {_disable(entry.name)}",
@@ -303,7 +288,7 @@ def _register(entry: metadata.EntryPoint) -> pluggy.PluginManager:
     unmarked = [name for name in known if callable(getattr(plugin, name, None)) and name not in declared]
     if unmarked or not declared:
         what = f"{unmarked[0]} is not marked with @kzoo.hookimpl" if unmarked else f"'{entry.value}' has no hook"
-        raise _Refused(what, f"ask its author to mark each hook with @kzoo.hookimpl, or {_disable(entry.name)}")
+        raise Refused(what, f"ask its author to mark each hook with @kzoo.hookimpl, or {_disable(entry.name)}")
     return manager
 
 
@@ -313,27 +298,8 @@ def _specs(manager: pluggy.PluginManager, kind: Kind) -> Iterator[Spec]:
     seen = set()
     for yielded in getattr(manager.hook, hook)():
         for spec in yielded:
-            if not isinstance(spec, spec_type):
-                raise TypeError(f"{hook} yielded {_short(spec)}; expected a kzoo.{spec_type.__name__}")
-            if not (isinstance(spec.name, str) and _NAMES[kind].fullmatch(spec.name)):
-                expected = "lower_snake_case, or family/name" + (", or prefix:<what>" if kind == "dataset" else "")
-                raise ValueError(f"{hook}: name is {_short(spec.name)}; expected {expected}")
-            if not (isinstance(spec.target, str) and re.fullmatch(r"[\w.]+:[\w.]+", spec.target)):
-                raise ValueError(
-                    f"{hook}: target of '{spec.name}' is {_short(spec.target)}; expected 'module:attribute'"
-                )
-            if gone := locate.missing(spec.target):
-                raise _Refused(f"{kind} '{spec.name}' points to '{spec.target}', and there is no {gone}")
-            if not (isinstance(spec.options, type) and issubclass(spec.options, Options)):
-                raise TypeError(
-                    f"{hook}: options of '{spec.name}' is {_short(spec.options)}; expected a subclass of kzoo.Options"
-                )
+            check_record(spec, kind, hook, spec_type)
             if spec.name in seen:
                 raise ValueError(f"{hook} yielded {kind} '{spec.name}' twice")
             seen.add(spec.name)
             yield spec
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

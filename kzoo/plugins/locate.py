@@ -43,6 +43,15 @@ def source_of(module: str) -> Path:
     return Path(spec.origin)
 
 
+def resource(place: str) -> Path:
+    """The file that `"package:path"` names, whether or not it is there. Raises FileNotFoundError: no such package."""
+    package, _, path = place.partition(":")
+    spec = _find(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError(f"package '{package}'")
+    return Path(next(iter(spec.submodule_search_locations)), path)
+
+
 def _find(module: str) -> ModuleSpec | None:
     """The module's spec. `importlib.util.find_spec` would import its parents, which may be heavy."""
     spec, name = None, ""

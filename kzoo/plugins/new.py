@@ -1,7 +1,7 @@
 """`kzoo new`: a plugin distribution that installs, passes the suite and trains as it is.
 
 It is made from the folder `template/` beside this file: `method/` or `backbone/`, which call what they bring newmethod
-or newbackbone, and `common/`, what both kinds share.
+or newbackbone, and `common/`, what all kinds share. `preset/` is for `kzoo pack`.
 """
 
 import io
@@ -25,10 +25,7 @@ def create(name: str, kind: Literal["method", "backbone"], parent: Path) -> Path
     name: of the method or backbone, `lower_snake_case`.
     Raises RecipeError where the name cannot be used, or the folder exists; then nothing is written.
     """
-    files = {
-        path.relative_to(root): path for root in (_TEMPLATES / "common", _TEMPLATES / kind) for path in _files(root)
-    }
-    _refuse(name, kind, [path for path in files.values() if path.suffix == ".py"])
+    _refuse(name, kind, [path for path in _template(kind).values() if path.suffix == ".py"])
     distribution = f"kzoo-{name.replace('_', '-')}"
     folder = parent / distribution
     if folder.exists():
@@ -39,11 +36,23 @@ def create(name: str, kind: Literal["method", "backbone"], parent: Path) -> Path
         f"New{kind.capitalize()}": _class_name(name),
     }
     with new_folder(folder) as scratch:
-        for place, source in files.items():
-            target = scratch / _replace(str(place), words)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(_replace(source.read_text("utf-8"), words), "utf-8")
+        fill(scratch, kind, words)
     return folder
+
+
+def fill(folder: Path, kind: str, words: dict[str, str]) -> None:
+    """Write the files of a kind's template into a folder; in names and texts, the words are put for their keys."""
+    for place, source in _template(kind).items():
+        target = folder / _replace(str(place), words)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(_replace(source.read_text("utf-8"), words), "utf-8")
+
+
+def _template(kind: str) -> dict[Path, Path]:
+    """Where each file of a distribution goes, and the template that it is made from."""
+    return {
+        path.relative_to(root): path for root in (_TEMPLATES / "common", _TEMPLATES / kind) for path in _files(root)
+    }
 
 
 def _files(root: Path) -> Iterator[Path]:

@@ -4,10 +4,12 @@ Listing and checking touch records only; `resolve`, `build_method` and `build_ba
 """
 
 import json
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -15,7 +17,7 @@ from pydantic import ValidationError
 from kzoo.errors import OptionsError, PluginError
 from kzoo.options import FolderOptions, ImageOptions, Options, TFDSOptions, place
 from kzoo.plugins.load import Kind, PluginRecord, Provided, describe, load_plugins
-from kzoo.specs import BackboneSpec, DataFacts, DatasetSpec, MethodSpec, ModalitySpec, Spec
+from kzoo.specs import BackboneSpec, CodeSpec, DataFacts, DatasetSpec, MethodSpec, ModalitySpec, PresetSpec, Spec
 from kzoo.system import surroundings
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ PLURALS: dict[Kind, str] = {
     "backbone": "backbones",
     "dataset": "datasets",
     "modality": "modalities",
+    "preset": "presets",
 }
 
 
@@ -89,6 +92,11 @@ def modalities(pattern: str = "*") -> list[ModalitySpec]:
     own = {spec.name for spec in _MODALITIES}
     brought = [spec for spec in _listed("modality", pattern) if spec.name not in own]
     return [spec for spec in _MODALITIES if fnmatchcase(spec.name, pattern)] + brought
+
+
+def presets(pattern: str = "*") -> list[PresetSpec]:
+    """The presets whose names match a wildcard pattern, by name; a name two plugins claim is left out."""
+    return _listed("preset", pattern)
 
 
 def dataset_prefixes() -> list[str]:
@@ -143,6 +151,20 @@ def find_modality(name: str) -> ModalitySpec:
     return own[0] if own else _find("modality", name).spec
 
 
+def find_preset(name: str) -> PresetSpec:
+    """The record of a trained backbone. Raises PluginError where no plugin, or more than one, has it."""
+    return _find("preset", name).spec
+
+
+def names_preset(text: str) -> bool:
+    """Whether a text that names a preset or a folder names a preset: one that is there, or, where there is no such
+    folder, one that is missing. A folder of a preset's name is "./name".
+    """
+    if any(provided.spec.name == text for provided in load_plugins().provided["preset"]):
+        return True
+    return bool(re.fullmatch(r"[a-z][a-z0-9_]*\.[a-z0-9][a-z0-9_]*", text)) and not Path(text).exists()
+
+
 def modality(name: str) -> "Modality":
     """A kind of data, with its code. Raises PluginError where no plugin brings it, or it cannot be imported."""
     return resolve(find_modality(name))
@@ -157,7 +179,7 @@ def find_any(name: str) -> list[Spec]:
     """The records of this name, of any kind. Raises PluginError where there is none, or two plugins claim it."""
     found: list[Spec] = []
     unknown = []
-    for find in (find_method, find_backbone, find_dataset, find_modality):
+    for find in (find_method, find_backbone, find_dataset, find_modality, find_preset):
         try:
             found.append(find(name))
         except UnknownName as error:
@@ -177,7 +199,7 @@ def provider(spec: Spec) -> PluginRecord | None:
     return None
 
 
-def validate_options(spec: Spec, values: Mapping[str, Any]) -> Options:
+def validate_options(spec: CodeSpec, values: Mapping[str, Any]) -> Options:
     """The checked options of a method, backbone or dataset. Raises OptionsError, one line for each problem."""
     try:
         return checked_options(spec, values)
@@ -190,7 +212,7 @@ def validate_options(spec: Spec, values: Mapping[str, Any]) -> Options:
         ) from None
 
 
-def checked_options(spec: Spec, values: Mapping[str, Any] | str) -> Options:
+def checked_options(spec: CodeSpec, values: Mapping[str, Any] | str) -> Options:
     """The options from Python values, or strictly from JSON text. Raises pydantic's ValidationError.
 
     Raises PluginError where the class itself is wrong, which pydantic notices on first use.
@@ -207,7 +229,7 @@ def checked_options(spec: Spec, values: Mapping[str, Any] | str) -> Options:
         ) from error
 
 
-def resolve(spec: Spec) -> Any:
+def resolve(spec: CodeSpec) -> Any:
     """Import what a record's target names. Raises PluginError, naming plugin and target, where that fails."""
     module, _, attribute = spec.target.partition(":")
     try:

@@ -11,9 +11,9 @@ from kzoo.options import place
 from kzoo.plugins import registry
 from kzoo.recipe.document import Document, value_at
 from kzoo.recipe.schema import Train, section_of
-from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, Spec, lacks_labels, too_few
+from kzoo.specs import BackboneSpec, CodeSpec, DatasetSpec, MethodSpec, lacks_labels, too_few
 
-FIND: Mapping[str, Callable[[str], Spec]] = {
+FIND: Mapping[str, Callable[[str], CodeSpec]] = {
     "method": registry.find_method,
     "backbone": registry.find_backbone,
     "data": registry.find_dataset,
@@ -25,7 +25,7 @@ FIND: Mapping[str, Callable[[str], Spec]] = {
 DATASETS = ("data", "evaluate.data", "evaluate.train")
 
 
-def find_quietly(section: str, name: Any) -> Spec | None:
+def find_quietly(section: str, name: Any) -> CodeSpec | None:
     try:
         return FIND[section](name) if isinstance(name, str) else None
     except PluginError:
@@ -57,6 +57,8 @@ def check_plugins(document: Document) -> dict[str, dict[str, Any]]:
         document.problem(("evaluate", "data"), "missing; evaluate.train needs a split of the same classes to test on")
     if backbone:
         _check_features(document, backbone, method)
+    if backbone:
+        _check_initial(document, backbone, options.get("backbone"))
     if method and data and data.image_shape and "method" in options:
         allowed = registry.image_channels(method, registry.validate_options(method, options["method"]))
         if allowed and data.image_shape[2] not in allowed:
@@ -78,7 +80,7 @@ def check_plugins(document: Document) -> dict[str, dict[str, Any]]:
     return options
 
 
-def _check_name(document: Document, section: str) -> Spec | None:
+def _check_name(document: Document, section: str) -> CodeSpec | None:
     """The record of what a section names, None where that is a problem or nothing."""
     name, path = value_at(document.data, f"{section}.name"), (*section.split("."), "name")
     if not isinstance(name, str):
@@ -98,7 +100,7 @@ def _check_name(document: Document, section: str) -> Spec | None:
         return None
 
 
-def _check_options(document: Document, section: str, spec: Spec) -> dict[str, Any] | None:
+def _check_options(document: Document, section: str, spec: CodeSpec) -> dict[str, Any] | None:
     """All options of a section, defaults too, as plain data; None where there were problems."""
     owner, path = value_at(document.data, section), (*section.split("."), "options")
     if owner.get("options") is None:  # `options:` with nothing after it
@@ -165,6 +167,25 @@ def _check_pair(document: Document, method: MethodSpec, backbone: BackboneSpec) 
         f"'{backbone.name}' offers {offered}; method '{method.name}' needs {', '.join(lacking)}; "
         + (f"backbones that have it: {known}" if known else "no installed backbone has it"),
     )
+
+
+def _check_initial(document: Document, backbone: BackboneSpec, options: Mapping[str, Any] | None) -> None:
+    """Refuse a preset that is missing, or that is another backbone; runs and exports are looked at when it trains."""
+    name = value_at(document.data, "init_from")
+    if not isinstance(name, str) or not registry.names_preset(name):
+        return
+    try:
+        preset = registry.find_preset(name)
+    except PluginError as error:
+        document.problem(("init_from",), str(error), plugin=True)
+        return
+    if preset.backbone != backbone.name:
+        document.problem(("init_from",), f"'{name}' is a '{preset.backbone}'; backbone.name is '{backbone.name}'")
+        return
+    for key, value in preset.backbone_options.items():
+        if options and key in options and json.dumps(options[key]) != json.dumps(value):
+            message = f"'{name}' has backbone.options.{key}={json.dumps(value)}; here it is {json.dumps(options[key])}"
+            document.problem(("init_from",), message)
 
 
 def _lacking(method: MethodSpec, backbone: BackboneSpec) -> list[str]:

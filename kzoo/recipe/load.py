@@ -41,7 +41,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     recipe = _check_schema(document)
     document.refuse()
     filled = cast(Recipe, recipe).model_dump(mode="json")
-    if filled["init_from"]:
+    if filled["init_from"] and not registry.names_preset(filled["init_from"]):
         filled["init_from"] = absolute(filled["init_from"])
     for section, values in options.items():
         named = value_at(filled, section)

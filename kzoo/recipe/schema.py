@@ -214,7 +214,9 @@ class Recipe(Section):
     backbone: Named = Field(description="what is trained and goes downstream")
     method: Named = Field(description="how it is trained")
     init_from: str | None = Field(
-        None, description="run or export whose backbone the training begins with: its folder; none: new weights"
+        None,
+        description="whose backbone the training begins with: the folder of a run or an export, or a preset; none: new "
+        "weights",
     )
     optimizer: Optimizer = Field(default_factory=Optimizer, description="the update rule and its learning rate")
     train: Train = Field(default_factory=Train, description="how long and on what")

@@ -17,6 +17,7 @@ from kzoo.options import FolderOptions
 from kzoo.plugins import registry
 from kzoo.plugins.describe import plain_table
 from kzoo.recipe.schema import Data, Labels, Recipe
+from kzoo.runs import presets
 from kzoo.runs.kept import find_kept
 from kzoo.schedules import Schedule, words_of
 from kzoo.specs import lacks_labels
@@ -59,7 +60,7 @@ def print_forecast(console: Console, recipe: Recipe, run_dir: Path, call: str) -
     BackboneError where what the training would begin with is not there.
     """
     examples, lines = _foreseen(recipe)
-    if recipe.init_from:
+    if recipe.init_from and not _awaits_download(recipe.init_from):
         find_kept(recipe.init_from)
     grid = plain_table()
     for key, value, options in rows(recipe, examples):
@@ -72,6 +73,11 @@ def print_forecast(console: Console, recipe: Recipe, run_dir: Path, call: str) -
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
     console.print("to run it:", escape(call), soft_wrap=True)
+
+
+def _awaits_download(place: str) -> bool:
+    """Nothing is downloaded to foresee something."""
+    return registry.names_preset(place) and presets.awaits_download(registry.find_preset(place))
 
 
 def _foreseen(recipe: Recipe) -> tuple[int | None, list[str]]:

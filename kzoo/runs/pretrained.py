@@ -4,22 +4,26 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from kzoo.errors import BackboneError
+from kzoo.plugins import registry
 from kzoo.plugins.load import describe
 from kzoo.runs.kept import Kept, find_kept
 from kzoo.runs.run import Run, open_data
 
 
 def load_backbone(place: str | Path) -> keras.Model:
-    """The trained backbone of a run or an export: an ordinary Keras model, all of it trainable, in float32.
+    """The trained backbone of a run, an export or a preset: an ordinary Keras model, all of it trainable, in float32.
 
     It takes float images in [0, 1] `[B, H, W, C]`, or int32 tokens `[B, T]`, and answers a dict with "embedding"
     `[B, D]`. It is what goes downstream: of a method that adds to its backbone, or trains a teacher, that.
 
-    place: the folder of a run, of an export, or of one version of an export.
-    Raises BackboneError: there is none, its file is not the one that was written, or a plugin it needs is missing;
-    EvaluationError where the training of the run has not ended.
+    place: the folder of a run, of an export, or of one version of an export; or the name of a preset, as
+        `kzoo list presets` has it.
+    Raises BackboneError: there is none, its file is not the one that was written (PresetError, of a preset), or a
+    plugin it needs is missing; EvaluationError where the training of the run has not ended; PluginError where no plugin
+    brings the preset.
     """
     return open_kept(find_current(place))
 
@@ -30,7 +34,7 @@ def find_current(place: str | Path) -> Kept:
     Raises as `load_backbone` does, and DataError where the data are needed and missing.
     """
     run = Run(Path(place))
-    if (run.folder / "recipe.yaml").is_file() and not run.keeps_model():
+    if not registry.names_preset(str(place)) and (run.folder / "recipe.yaml").is_file() and not run.keeps_model():
         run.encoder(open_data(run.recipe.data))
     return find_kept(place)
 
@@ -40,11 +44,18 @@ def open_kept(kept: Kept) -> keras.Model:
     try:
         model = keras.saving.load_model(kept.path, compile=False)
     except Exception as error:  # Keras raises nearly anything where a class or a version is another
+        plugins = "that its distribution asks for" if kept.preset else "that its kzoo.json names"
         raise BackboneError(
-            f"{kept.path}: cannot be loaded: {describe(error)}; install the plugins that its kzoo.json names"
+            f"{kept.path}: cannot be loaded: {describe(error)}; install the plugins {plugins}"
         ) from error
     model.trainable = True
     return model
+
+
+def answer(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
+    """A backbone's embeddings `[n, D]`, float32, of uint8 images `[n, H, W, C]` or int32 tokens `[n, T]`."""
+    batch = inputs.astype("float32") / 255 if inputs.dtype == np.uint8 else inputs
+    return np.asarray(model(batch, training=False)["embedding"], "float32")
 
 
 class Initial:
@@ -52,7 +63,8 @@ class Initial:
 
     def __init__(self, place: str | Path):
         kept = find_current(place)
-        self.place, self.made_from = kept.place, kept.made_from
+        self.place = kept.place
+        self.made_from = {"preset" if kept.preset else "folder": kept.title, **kept.made_from}
         self._model = open_kept(kept)
 
     def begin(self, backbone: keras.Model) -> None:
@@ -63,7 +75,7 @@ class Initial:
         starts = [start for start in range(len(theirs) - len(ours) + 1) if theirs[start : start + len(ours)] == ours]
         if len(starts) != 1:
             what = _difference(ours, theirs)
-            raise BackboneError(f"init_from: {self.place}: {what}; set the backbone and the options of that run")
+            raise BackboneError(f"init_from: {self.place}: {what}; set its backbone and its options")
         for weight, value in zip(backbone.weights, self._model.weights[starts[0] :], strict=False):
             weight.assign(value.numpy())
 

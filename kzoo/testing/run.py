@@ -13,10 +13,11 @@ from rich.table import Column, Table
 
 from kzoo.errors import KzooError, RecipeError
 from kzoo.plugins import registry
-from kzoo.specs import BackboneSpec, MethodSpec
+from kzoo.specs import BackboneSpec, MethodSpec, PresetSpec
 from kzoo.testing.backbone_checks import BACKBONE_CHECKS
 from kzoo.testing.expected import name_of, run_check
 from kzoo.testing.method_checks import METHOD_CHECKS
+from kzoo.testing.preset_checks import PRESET_CHECKS, PresetSubject
 from kzoo.testing.subjects import BackboneSubject, MethodSubject, Subject
 
 Check = Callable[[Any], None]
@@ -39,19 +40,23 @@ class Outcome:
 
 
 def subjects_of(name: str) -> list[Subject]:
-    """The methods and backbones of this name. Raises PluginError where there is none that can be imported."""
+    """The methods, backbones and presets of this name. Raises PluginError where there is none that can be imported."""
     found: list[Subject] = []
     for spec in registry.find_any(name):
         if isinstance(spec, MethodSpec | BackboneSpec):
             registry.resolve(spec)
             found.append(MethodSubject(spec) if isinstance(spec, MethodSpec) else BackboneSubject(spec))
+        elif isinstance(spec, PresetSpec):
+            found.append(PresetSubject(spec))
     if not found:
-        raise RecipeError(f"'{name}' is a dataset; what can be checked are methods and backbones")
+        raise RecipeError(f"'{name}' is a dataset; what can be checked are methods, backbones and presets")
     return found
 
 
 def checks_of(subject: Subject) -> Sequence[Check]:
     """In their order."""
+    if isinstance(subject, PresetSubject):
+        return PRESET_CHECKS
     return METHOD_CHECKS if isinstance(subject, MethodSubject) else BACKBONE_CHECKS
 
 

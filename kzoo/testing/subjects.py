@@ -75,6 +75,10 @@ class Subject:
     def name(self) -> str:
         return self.spec.name
 
+    @property
+    def expected_failures(self) -> Mapping[str, str]:
+        return self.spec.expected_failures
+
     def fault(self, problem: str, remedy: str) -> ConformanceError:
         """The error to raise: one line."""
         return ConformanceError(f"{self.name}: {problem}; {remedy}")

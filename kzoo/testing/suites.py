@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from kzoo.testing.backbone_checks import BACKBONE_CHECKS
 from kzoo.testing.expected import run_check
 from kzoo.testing.method_checks import METHOD_CHECKS
+from kzoo.testing.preset_checks import PRESET_CHECKS, PresetSubject
 from kzoo.testing.subjects import BackboneSubject, MethodSubject, Subject
 
 
@@ -16,7 +17,7 @@ class _Suite:
 
     @classmethod
     def make_subject(cls) -> Subject:
-        raise TypeError(f"{cls.__name__}: derive it from MethodSuite or BackboneSuite")
+        raise TypeError(f"{cls.__name__}: derive it from MethodSuite, BackboneSuite or PresetSuite")
 
     @classmethod
     def setup_class(cls) -> None:
@@ -57,6 +58,16 @@ class BackboneSuite(_Suite):
         return BackboneSubject(cls.backbone, options=cls.options)
 
 
+class PresetSuite(_Suite):
+    """Derive, name the preset, and pytest runs every check on it as a test of its own."""
+
+    preset: ClassVar[str]
+
+    @classmethod
+    def make_subject(cls) -> PresetSubject:
+        return PresetSubject(cls.preset)
+
+
 def _as_test(check: Callable[[Any], None]) -> Callable[[_Suite], None]:
     def test(self: _Suite) -> None:
         if reason := run_check(check, self.subject):
@@ -68,6 +79,7 @@ def _as_test(check: Callable[[Any], None]) -> Callable[[_Suite], None]:
     return test
 
 
-for _suite, _checks in ((MethodSuite, METHOD_CHECKS), (BackboneSuite, BACKBONE_CHECKS)):
+_SUITES = ((MethodSuite, METHOD_CHECKS), (BackboneSuite, BACKBONE_CHECKS), (PresetSuite, PRESET_CHECKS))
+for _suite, _checks in _SUITES:
     for _check in _checks:
         setattr(_suite, _check.__name__.replace("check_", "test_", 1), _as_test(_check))

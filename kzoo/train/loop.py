@@ -94,7 +94,7 @@ def train(
             keep_labels(run, recipe, source)
             run.note(test=tested_on(recipe, test))
             if initial:
-                run.note(init_from={"folder": str(initial.place), **initial.made_from})
+                run.note(init_from=initial.made_from)
         if start < total:
             device = devices.describe(strategy)
             if chief:

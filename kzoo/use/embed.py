@@ -43,7 +43,7 @@ class Wanted:
     feature: str = "embedding"
 
 
-def embed_data(place: Path, wanted: Wanted, out: Path, console: Console) -> Embeddings:
+def embed_data(place: str | Path, wanted: Wanted, out: Path, console: Console) -> Embeddings:
     """Embed every example and write `out`; see `kzoo.use.table`.
 
     What is done is kept beside it, in `<out>.parts`, until all is: a call that was killed goes on there, where backbone
@@ -59,7 +59,7 @@ def embed_data(place: Path, wanted: Wanted, out: Path, console: Console) -> Embe
     for source in sources.values():
         _check(source, kept, key)
     facts = {
-        "backbone": str(kept.place.absolute()),
+        "backbone": kept.title,
         "made_from": kept.made_from,
         "feature": wanted.feature,
         "data": _absolute(wanted.data),

@@ -1,0 +1,1 @@
+"""A trained backbone, a preset for kzoo."""

@@ -1,0 +1,83 @@
+"""The card of a preset, in Markdown: what it is, how to use it, what it is worth, and what it came from."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kzoo.plugins import describe, registry
+
+
+def card(facts: Mapping[str, Any]) -> str:
+    """facts: the record of the preset, see `kzoo.PresetSpec`, with "made_with"."""
+    name, shape = facts["name"], " x ".join(map(str, facts["input_shape"]))
+    text = facts["modality"] == "text"
+    takes = (
+        f"int32 tokens `[B, {facts['input_shape'][0]}]`" if text else f"float {facts['modality']}s in [0, 1], {shape}"
+    )
+    width = facts["figures"]["trained"]["embedding"]["width"]
+    options = describe.changed_options(registry.find_backbone(facts["backbone"]).options, facts["backbone_options"])
+    chosen = f", options: {json.dumps(options)}" if options else ""
+    made_with = ", ".join(f"{one} {version}" for one, version in facts["made_with"].items())
+    parts = [
+        f"# {name}",
+        f"A trained backbone for [kzoo](https://pypi.org/project/kzoo/), an ordinary Keras model: {facts['summary']}.",
+        f'```python\nimport kzoo\n\nbackbone = kzoo.load_backbone("{name}")\n'
+        f'embedding = backbone(inputs)["embedding"]  # from {takes}, to [B, {width}]\n```',
+        f"```bash\nkzoo embed {name} {_example(facts)} --out embeddings.npz\nkzoo show {name}\nkzoo check {name}\n```",
+        "A recipe begins with it:",
+        f"```yaml\nbackbone: {{name: {facts['backbone']}{chosen}}}\ninit_from: {name}\n```",
+        "## What it is worth",
+        _figures(facts["figures"]),
+        "## What it is",
+        _table(
+            ("", ""),
+            [
+                (
+                    "backbone",
+                    f"`{facts['backbone']}`" + "".join(f", `{key}: {json.dumps(options[key])}`" for key in options),
+                ),
+                ("input", f"{takes}"),
+                ("embedding", f"{width} numbers"),
+                ("method", f"`{facts['method']}`"),
+                ("trained on", f"`{facts['data']}`, {facts['examples']:,} examples"),
+                ("licence of the data", facts["data_licence"] or "not known"),
+                ("licence of the weights", facts["licence"] or "none is given"),
+                ("weights", f"`backbone.keras`, {facts['size']:,} bytes, SHA-256 `{facts['sha256']}`"),
+                ("made with", made_with),
+            ],
+        ),
+        "`recipe.yaml` has every setting: `kzoo train recipe.yaml` trains it again. `answers.npz` has inputs, made of "
+        f"random numbers, and their embeddings: `kzoo check {name}` compares them with what it returns here.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _example(facts: Mapping[str, Any]) -> str:
+    return facts["data"] if facts["modality"] == "text" or ":" not in facts["data"] else "folder:photos"
+
+
+def _figures(figures: Mapping[str, Any]) -> str:
+    trained, verdict, data = figures["trained"], figures["verdict"], figures["data"]
+    if not verdict:
+        return f"No probe was asked: {trained.get('no_probes', 'the recipe asks for none')}."
+    labels = {
+        "knn": lambda part: f"{part['k']} nearest neighbours",
+        "linear_probe": lambda part: "linear probe",
+        "low_shot": lambda part: f"linear probe, {part['labels_per_class']} labels for each class",
+    }
+    rows = []
+    for probe, found in verdict.items():
+        numbers = (f"{found['trained']:.1%}", f"{found['untrained']:.1%}", f"{100 * found['difference']:+.1f}")
+        rows.append((labels[probe](trained[probe]), *numbers, found["says"]))
+    tested = f"`{data['test']}`" if data.get("held_out") else "a part of the training data that the probes did not see"
+    said = (
+        f"Accuracy on {trained['labelled_test_examples']:,} test examples of {tested}, beside the same backbone "
+        f"untrained. The probes learn from {trained['labelled_train_examples']:,} examples of `{data['train']}`, "
+        f"{trained['classes']} classes; chance is {trained['chance']['accuracy']:.1%}."
+    )
+    return said + "\n\n" + _table(("probe", "trained", "untrained", "change", "trained is"), rows)
+
+
+def _table(heading: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [heading, ("---",) * len(heading), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
