@@ -14,8 +14,8 @@ import pytest
 
 import kzoo
 from kzoo.cli import app as cli
+from kzoo.cli import complete, door
 from kzoo.cli import doctor as diagnose
-from kzoo.cli import door
 from kzoo.errors import NotKept, TrainingError
 from kzoo.plugins import registry
 
@@ -425,3 +425,64 @@ def test_serve_hands_on_what_it_was_called_with(run, fake_module, tmp_path):
     fake_module("kzoo.serve.server", serve=lambda *given: called.append(given[:-1]))
     assert run("serve", str(tmp_path), "--port", "0", "--max-bytes", "9", "--timeout", "2.5")[0] == 0
     assert called == [(tmp_path, "127.0.0.1", 0, (9, 2.5))]
+
+
+RECIPE_FILE = """\
+# What it shows: contrast on digits.
+# What it costs: a minute.
+# Command:       kzoo train recipes/small/contrast.yaml
+kzoo: 1
+name: small-contrast
+data: {name: digits}
+backbone: {name: convnet}
+method: {name: contrast}
+"""
+
+
+@pytest.fixture
+def with_recipes(tmp_path) -> None:
+    folder = tmp_path / "recipes" / "small"
+    folder.mkdir(parents=True)
+    (folder / "contrast.yaml").write_text(RECIPE_FILE)
+    (folder / "broken.yaml").write_text("name: [")
+
+
+def test_recipes_are_listed_with_what_they_put_together_and_show(run, with_recipes, monkeypatch):
+    for pattern in ("*", "small/*", "small-c*", "contrast"):
+        _, output, _ = run("list", "recipes", pattern)
+        assert rows(output)[1] == ["recipe", "method", "data", "backbone", "summary"]
+        assert rows(output)[2][:4] == ["recipes/small/contrast.yaml", "contrast", "digits", "convnet"]
+    assert run("list", "recipes", "large/*")[1] == "no recipes match 'large/*'\n"
+    [recipe] = json.loads(run("list", "recipes", "--json")[1])
+    assert recipe["header"]["What it costs"] == "a minute."
+    monkeypatch.setenv("COLUMNS", "50")
+    assert rows(run("list", "recipes")[1])[1] == ["recipe", "summary"]
+
+
+def test_show_tells_what_a_recipe_says_of_itself_and_names_near_ones_of_any_kind(run, with_recipes):
+    for name in ("small-contrast", "small/contrast", "recipes/small/contrast.yaml"):
+        code, output, _ = run("show", name)
+        assert code == 0
+        assert ["what", "it", "costs", "a", "minute."] in rows(output)
+    near = "error: unknown name '{}'; did you mean '{}'?\n"
+    assert run("show", "small-contrst")[2] == near.format("small-contrst", "small-contrast")
+    assert run("show", "convnt")[2] == near.format("convnt", "convnet")
+    assert run("show", "imag")[2] == near.format("imag", "image")
+
+
+def test_a_shell_completes_names_and_recipes(run, with_recipes, monkeypatch, capsys):
+    def offered(*words: str) -> list[str]:
+        monkeypatch.setenv("_KZOO_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", " ".join(("kzoo", *words)))
+        monkeypatch.setenv("COMP_CWORD", str(len(words)))
+        return run()[1].split()
+
+    assert offered("show", "con") == ["contrast", "convnet"]
+    assert "recipes/small/contrast.yaml" in offered("train", "rec")
+    assert offered("check", "ti") == ["tiles"]
+    assert offered("list", "rec") == ["recipes"]
+
+
+def test_completion_offers_nothing_where_something_is_wrong(monkeypatch):
+    monkeypatch.setattr(registry, "methods", failing(RuntimeError("broken")))
+    assert complete.checkable("c") == []

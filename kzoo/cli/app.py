@@ -11,18 +11,21 @@ import shlex
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import kzoo
+from kzoo.cli import complete
 from kzoo.cli.door import SILENT, AsJson, Debug, app, command, importing_tensorflow, without_chatter
 from kzoo.errors import NotKept, printable
 from kzoo.system import surroundings
 from kzoo.system.console import make_console, say, settle_streams
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", exists=True, file_okay=False)]
-RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file.")]
+RecipeFile = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file.", autocompletion=complete.recipes)
+]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value; may be repeated.")
 ]
@@ -41,6 +44,7 @@ class Listed(StrEnum):
     PRESETS = "presets"
     MODALITIES = "modalities"
     PLUGINS = "plugins"
+    RECIPES = "recipes"
 
 
 class Format(StrEnum):
@@ -78,11 +82,11 @@ def list_(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """List the methods, backbones, datasets, presets, modalities or plugins."""
+    """List the methods, backbones, datasets, presets, modalities, plugins, or the recipes in ./recipes."""
     from kzoo.plugins import describe
 
     kinds = [what] if what else [Listed.METHODS, Listed.BACKBONES, Listed.DATASETS, Listed.PRESETS]
-    rows = {kind.value: describe.listed(kind.value, pattern) for kind in kinds}
+    rows = {kind.value: _rows(kind, pattern) for kind in kinds}
     if as_json:
         say(json.dumps(rows[what.value] if what else rows, indent=2))
     else:
@@ -95,18 +99,41 @@ def list_(
         typer.secho(printable(line), err=True, fg="yellow")
 
 
+def _rows(kind: Listed, pattern: str) -> list[dict[str, Any]]:
+    from kzoo.plugins import describe
+    from kzoo.recipe import listing
+
+    return listing.listed(pattern) if kind is Listed.RECIPES else describe.listed(kind.value, pattern)
+
+
 @command
 def show(
-    name: Annotated[str, typer.Argument(help="Name of a method, backbone, dataset or preset.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a method, backbone, dataset, preset or recipe.", autocompletion=complete.anything
+        ),
+    ],
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Show what a method, backbone, dataset or preset is, what it needs and what can be set."""
+    """Show what a method, backbone, dataset, preset or recipe is, what it needs and what can be set."""
     from kzoo.cli import preset
     from kzoo.plugins import describe, registry
+    from kzoo.recipe import listing
     from kzoo.specs import PresetSpec
 
-    found = registry.find_any(name)
+    try:
+        found = registry.find_any(name)
+    except registry.UnknownName:
+        recipes = {known: recipe for recipe in listing.here() for known in listing.names(recipe)[:3]}
+        if name not in recipes:
+            registry.find_any(name, others=recipes)
+        if as_json:
+            say(json.dumps(listing.facts(recipes[name]), indent=2))
+        else:
+            listing.print_recipe(make_console(), recipes[name])
+        return
     if as_json:
         answer = [
             describe.facts(spec)
@@ -217,7 +244,10 @@ def export(
 
 @command
 def check(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Methods, backbones or presets.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME...", help="Methods, backbones or presets.", autocompletion=complete.checkable),
+    ],
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:

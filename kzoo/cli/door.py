@@ -17,7 +17,7 @@ from kzoo.errors import KzooError, PluginError
 from kzoo.system import failures, surroundings
 from kzoo.system.console import give_up_output, say
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 SILENT = "3"
 _CHATTER = re.compile(rb"[IWE]\d{4} |WARNING: All log messages before absl|To enable the following instructions")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from kzoo.cli import complete
 from kzoo.cli.door import AsJson, Debug, command, importing_tensorflow
 from kzoo.errors import ServeError
 from kzoo.system.console import make_console, marked, say
@@ -17,7 +18,12 @@ Trained = Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a run o
 @command
 def embed(
     place: Trained,
-    data: Annotated[str, typer.Argument(metavar="DATA", help="A dataset: digits, folder:PATH, ...; `kzoo list`.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="A dataset: digits, folder:PATH, ...; `kzoo list`.", autocompletion=complete.datasets
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Ends in .npz, .csv or .parquet.")],
     splits: Annotated[list[str] | None, typer.Option("--split", help="May be repeated; all where left out.")] = None,
     options: Annotated[

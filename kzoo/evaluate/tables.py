@@ -15,13 +15,16 @@ def pretext_table(figures: Mapping[str, Mapping[str, Any]]) -> Table:
     shown = Table(title="The pretext task", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     shown.add_column("on held-out examples", no_wrap=True)
     shown.add_column("trained", justify="right")
-    shown.add_column("chance", justify="right")
+    compared = any(name in figures["chance"] for name in {**figures["held_out"], **figures["own"]})
+    if compared:
+        shown.add_column("chance", justify="right")
     for name, value in {**figures["held_out"], **figures["own"]}.items():
         chance = figures["chance"].get(name)
         written = "no number" if value is None else f"{value:.4g}"
-        shown.add_row(name.replace("_", " "), written, "" if chance is None else f"{chance:.4g}")
+        beside = ["" if chance is None else f"{chance:.4g}"] if compared else []
+        shown.add_row(name.replace("_", " "), written, *beside)
     for what in figures.get("failed", {}):
-        shown.add_row(what, "failed", "")
+        shown.add_row(what, "failed")
     return shown
 
 
@@ -33,7 +36,9 @@ def table(report: Mapping[str, Any], title: str | None = None) -> Table:
     shown.add_column("on the test split", no_wrap=True)  # the last column gives way in a narrow terminal
     for heading in ("trained", "untrained", "change"):
         shown.add_column(heading, justify="right")
-    shown.add_column("trained is")
+    told = bool(verdict) or trained["embedding"]["collapsed"]  # else that column would be empty
+    if told:
+        shown.add_column("trained is")
     labels = {
         "knn": lambda part: f"kNN, k={part['k']}",
         "linear_probe": lambda part: "linear probe",
@@ -51,10 +56,10 @@ def table(report: Mapping[str, Any], title: str | None = None) -> Table:
     new, old = trained["embedding"], untrained["embedding"]
     for label, key in (("spread, 0 to 1", "spread"), ("effective rank", "effective_rank")):
         width = f" of {new['width']}" if key == "effective_rank" else ""
-        shown.add_row(label + width, f"{new[key]:.2f}", f"{old[key]:.2f}", f"{new[key] - old[key]:+.2f}", "")
+        shown.add_row(label + width, f"{new[key]:.2f}", f"{old[key]:.2f}", f"{new[key] - old[key]:+.2f}")
     words = {True: "yes", False: "no"}
     alarm = "[red]collapsed[/]" if new["collapsed"] else ""
-    shown.add_row("collapsed", words[new["collapsed"]], words[old["collapsed"]], "", alarm)
+    shown.add_row("collapsed", words[new["collapsed"]], words[old["collapsed"]], "", *([alarm] if told else []))
     if verdict:
         shown.caption = (
             f"Chance: {trained['chance']['accuracy']:.1%} ({trained['chance']['way']}, of {trained['classes']}). "

@@ -28,6 +28,7 @@ _COLUMNS = {
     "presets": ("name", "trained on", "linear probe"),
     "modalities": ("name", "key", "summary"),
     "plugins": ("name", "distribution", "version", "status"),
+    "recipes": ("recipe", "method", "data", "backbone", "summary"),
 }
 _ROOM = 48  # letters that a summary needs to say something
 _COLOURS = {"ok": "green", "broken": "red", "disabled": "yellow"}
@@ -105,7 +106,8 @@ def print_list(console: Console, kinds: str, rows: list[dict[str, Any]], pattern
         return
     rows = sorted(rows, key=lambda row: row["family"]) if "family" in _COLUMNS[kinds] else rows
     cells = [_plugin_cells(row) if kinds == "plugins" else _cells(row) for row in rows]
-    columns = _that_fit(_COLUMNS[kinds], cells, console)
+    filled = [column for column in _COLUMNS[kinds] if any(row_cells[column] for row_cells in cells)]
+    columns = _that_fit(filled, cells, console)
     table = plain_table(*columns, title=kinds)
     if columns[-1] == "summary":  # one line a row: the summary shows what there is room for
         for column in table.columns:
@@ -182,6 +184,7 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
         "name": escape(row["name"]),
         "family": escape(row.get("family", "")),
         "summary": escape(row["summary"]),
+        **{key: escape(row.get(key, "")) for key in ("recipe", "method", "data", "backbone")},
         "key": row.get("key", ""),
         "needs": ", ".join(row.get("requires", ())),
         # the earlier feature maps, "map_1" and on, are left to `kzoo show`
@@ -231,7 +234,7 @@ def plain_table(*columns: str, title: str = "") -> Table:
         pad_edge=False,
     )
     for column in columns or ("", ""):
-        table.add_column(column, no_wrap=column in ("name", "option"), overflow="fold")
+        table.add_column(column, no_wrap=column in ("name", "recipe", "option"), overflow="fold")
     return table
 
 

@@ -5,7 +5,7 @@ Listing and checking touch records only; `resolve`, `build_method` and `build_ba
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from importlib import import_module
@@ -175,8 +175,11 @@ def modality_taking(key: str) -> "Modality":
     return resolve(next((spec for spec in modalities() if spec.key == key), _MODALITIES[0]))
 
 
-def find_any(name: str) -> list[Spec]:
-    """The records of this name, of any kind. Raises PluginError where there is none, or two plugins claim it."""
+def find_any(name: str, others: Iterable[str] = ()) -> list[Spec]:
+    """The records of this name, of any kind. Raises PluginError where there is none, or two plugins claim it.
+
+    others: names of another kind that may have been meant, such as those of recipes.
+    """
     found: list[Spec] = []
     unknown = []
     for find in (find_method, find_backbone, find_dataset, find_modality, find_preset):
@@ -186,8 +189,9 @@ def find_any(name: str) -> list[Spec]:
             unknown.append(error)
     if found:
         return found
-    near = suggest(name, [provided.spec.name for some in load_plugins().provided.values() for provided in some])
-    raise PluginError(f"unknown name '{name}'" + _missing() + (near or "; `kzoo list` names all that is installed"))
+    known = [spec.name for kind in (methods, backbones, datasets, modalities, presets) for spec in kind()]
+    near = suggest(name, [*known, *others], most=3)
+    raise UnknownName(f"unknown name '{name}'" + _missing() + (near or "; `kzoo list` names all that is installed"))
 
 
 def provider(spec: Spec) -> PluginRecord | None:
@@ -341,10 +345,13 @@ def explain(item: Any, model: type) -> str:
     return f"{message}; received {received if len(received) <= 60 else received[:57] + '...'}"
 
 
-def suggest(word: str, known: list[str]) -> str:
-    """ "; did you mean 'x'?" where a known word is near, else ""."""
-    near = get_close_matches(word, known, n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
+def suggest(word: str, known: list[str], most: int = 1) -> str:
+    """ "; did you mean 'x'?" where a known word is near, else "". most: how many are named: "'x', 'y' or 'z'"."""
+    near = get_close_matches(word, known, n=most)
+    if most > 1 and len(word) > 2:  # "vit" is not near "vit_tiny" by its letters, and is meant
+        near = near or [other for other in known if other.rpartition("/")[2].startswith(word)][:most]
+    *others, last = [f"'{name}'" for name in near] or [""]
+    return f"; did you mean {', '.join(others)}{' or ' * bool(others)}{last}?" if last else ""
 
 
 def _brought_by(spec: Spec) -> str:

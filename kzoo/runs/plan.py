@@ -16,10 +16,10 @@ from kzoo.folder.census import census_lines, image_census
 from kzoo.options import FolderOptions
 from kzoo.plugins import registry
 from kzoo.plugins.describe import plain_table
-from kzoo.recipe.schema import Data, Labels, Recipe
+from kzoo.recipe.schema import Data, Labels, Optimizer, Recipe
 from kzoo.runs import presets
 from kzoo.runs.kept import find_kept
-from kzoo.schedules import Schedule, words_of
+from kzoo.schedules import Schedule, bounds_of, words_of
 from kzoo.specs import lacks_labels
 
 
@@ -136,6 +136,8 @@ def rows(recipe: Recipe, examples: int | None = None) -> Iterator[tuple[str, str
     optimizer, training, evaluation = recipe.optimizer, recipe.train, recipe.evaluate
     number = f", {examples:,} examples" if examples else ""
     yield "dataset", f"{recipe.data.name}, split {recipe.data.split}{number}", recipe.data.options
+    if side := _cropped_to(recipe):
+        yield "pictures", f"their central squares, of {side} x {side} pixels", {}
     labels, method = recipe.data.labels, registry.find_method(recipe.method.name)
     if labels or method.labels:
         yield "labels", ", ".join(_labels(labels or Labels(), recipe)) or "all that there are", {}
@@ -143,10 +145,7 @@ def rows(recipe: Recipe, examples: int | None = None) -> Iterator[tuple[str, str
     if recipe.init_from:
         yield "begins with", recipe.init_from, {}
     yield "method", recipe.method.name, recipe.method.options
-    momentum = f", momentum {optimizer.momentum:g}" if optimizer.name in ("sgd", "lars") else ""
-    scope = " of all parameters" if optimizer.decay_scope == "all" else ""
-    decay = f"{optimizer.kind_of_decay} weight decay {words_of(optimizer.weight_decay)}{scope}"
-    yield "optimizer", f"{optimizer.name}{momentum}, {decay}", {}
+    yield "optimizer", ", ".join(_update(optimizer)), {}
     rate = f"{recipe.scaled_learning_rate:.4g}"
     if optimizer.per:
         rate += f" (= {words_of(optimizer.learning_rate)} x {training.batch_size} / {optimizer.per})"
@@ -172,10 +171,34 @@ def rows(recipe: Recipe, examples: int | None = None) -> Iterator[tuple[str, str
         f"linear probe on {evaluation.low_shot} labels per class" if evaluation.low_shot else "",
     ]
     tested = f"{evaluation.data.name}, split {evaluation.data.split}" if evaluation.data else "the dataset's split test"
-    if evaluation.train:
-        tested += f", learnt from {evaluation.train.name}, split {evaluation.train.split}"
+    tested += f", at most {evaluation.max_test:,} examples" if evaluation.max_test else ""
+    learnt = f"{evaluation.train.name}, split {evaluation.train.split}" if evaluation.train else ""
+    learnt += f"{', ' if learnt else ''}at most {evaluation.max_train:,} examples" if evaluation.max_train else ""
+    tested += f"; learnt from {learnt}" if learnt else ""
     yield "evaluation", f"{', '.join(filter(None, probes))}, on {tested}" if any(probes) else "none", {}
     yield "export", ", ".join(recipe.export.formats) or "none", {}
+
+
+def _update(optimizer: Optimizer) -> Iterator[str]:
+    """What of the update rule applies."""
+    yield optimizer.name
+    if optimizer.name in ("sgd", "lars"):
+        nesterov = "Nesterov's " if optimizer.nesterov and optimizer.name == "sgd" else ""
+        yield f"{nesterov}momentum {optimizer.momentum:g}"
+    if max(bounds_of(optimizer.weight_decay)) > 0:
+        scope = " of all parameters" if optimizer.decay_scope == "all" else ""
+        yield f"{optimizer.kind_of_decay} weight decay {words_of(optimizer.weight_decay)}{scope}"
+    else:
+        yield "no weight decay"
+    if optimizer.clip_norm:
+        yield f"gradient of norm {optimizer.clip_norm:g} at most"
+    if optimizer.clip_tensor_norm:
+        yield f"gradient of each variable of norm {optimizer.clip_tensor_norm:g} at most"
+
+
+def _cropped_to(recipe: Recipe) -> int | None:
+    """The side of the squares that the pictures of a folder, or of a prepared dataset, are cut and resized to."""
+    return recipe.data.options.get("size") if recipe.data.name.startswith(("folder:", "tfds:")) else None
 
 
 def _labels(labels: Labels, recipe: Recipe) -> Iterator[str]:

@@ -3,14 +3,13 @@
 import signal
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from kzoo.data.source import Source
 from kzoo.distribute import workers
@@ -56,6 +55,7 @@ class ProgressBar(keras.callbacks.Callback):
             TextColumn("left"),
             TextColumn("{task.fields[figures]}"),
             console=console,
+            disable=not (console.is_terminal or console.is_jupyter),  # of a bar in a file only its end would be seen
         )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -72,14 +72,14 @@ class ProgressBar(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.done += 1
         pace = self.done * self.batch_size / (time.monotonic() - self.began)
-        figures = Text(f"{pace:,.0f} examples/s  {_figures(logs)}")
-        figures.truncate(self.room, overflow="ellipsis")
-        self.bar.update(self.task, advance=1, figures=figures.plain)
+        loss, *others = _figures(logs)
+        self.bar.update(self.task, advance=1, figures=_that_fit([loss, f"{pace:,.0f}/s", *others], self.room))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         pace = logs["images_per_second"]
         shown = {key: value for key, value in logs.items() if key not in ("images_per_second", "learning_rate")}
-        self.bar.console.print(f"epoch {epoch + 1:>3}/{self.epochs}  {_figures(shown)}  {pace:,.0f} examples/s")
+        shown_figures = "  ".join([*_figures(shown), f"{pace:,.0f} examples/s"])
+        self.bar.console.print(f"epoch {epoch + 1:>3}/{self.epochs}  {shown_figures}")
 
     def close(self) -> None:
         self.bar.stop()
@@ -188,5 +188,18 @@ def _stateful(callbacks: list[Any]) -> dict[str, Any]:
     return named
 
 
-def _figures(logs: dict[str, Any]) -> str:
-    return "  ".join(f"{key} {float(value):.4g}" for key, value in logs.items())
+def _figures(logs: dict[str, Any]) -> list[str]:
+    """Each figure with its name, the loss first."""
+    ordered = sorted(logs.items(), key=lambda item: item[0] != "loss")
+    return [f"{key} {float(value):.4g}" for key, value in ordered]
+
+
+def _that_fit(figures: Sequence[str], room: int) -> str:
+    """As many figures, from the first, as there is room for; none is cut."""
+    shown = ""
+    for figure in figures:
+        longer = f"{shown}  {figure}" if shown else figure
+        if len(longer) > room:
+            break
+        shown = longer
+    return shown

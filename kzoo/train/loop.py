@@ -196,5 +196,15 @@ def _plan(recipe: Recipe, run: Run, method: Method, source: Source, device: str)
         "batch": f"{replicas} x {recipe.train.batch_size // replicas}" if replicas > 1 else "",
         "strategy": device,
     }
-    plugins = ", ".join(f"{name} {version}" for name, version in plugin_versions().items())
-    return plan.table(recipe, source.size, found, {"plugins": plugins, "run": str(run.folder)})
+    return plan.table(recipe, source.size, found, {"plugins": ", ".join(_asked(recipe)), "run": str(run.folder)})
+
+
+def _asked(recipe: Recipe) -> list[str]:
+    """Distribution and version of the plugins that bring what the recipe names; `kzoo.json` has all that are loaded."""
+    specs = (
+        registry.find_dataset(recipe.data.name),
+        registry.find_backbone(recipe.backbone.name),
+        registry.find_method(recipe.method.name),
+    )
+    brought = [plugin for spec in specs if (plugin := registry.provider(spec))]
+    return list(dict.fromkeys(f"{plugin.distribution} {plugin.version}" for plugin in brought))
