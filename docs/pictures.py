@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from kzoo.errors import OptionsError
+from kzoo.errors import DataError, OptionsError
 from kzoo.plugins import registry
 from kzoo.recipe.header import outlines
 from kzoo.recipe.load import load
@@ -24,7 +24,7 @@ from kzoo.system import surroundings
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "assets" / "methods"
 PHOTOGRAPHS = ("chelsea", "astronaut", "coffee")
-SIDE = 96  # pixels of a photograph: enough to see what it shows, and the vision transformers' patches of 8 fit
+SIDES = (96, 64)  # pixels of a photograph: enough to see what it shows, and the vision transformers' patches of 8 fit
 WIDEST = 900
 
 
@@ -70,18 +70,20 @@ def draw(spec: MethodSpec, photographs: Path, scratch: Path) -> None:
 
     found = [recipe.path for recipe in outlines([ROOT / "recipes"]) if recipe.method == spec.name]
     path = next((path for path in found if path.parent.name == "photos"), found[0])
-    images = [f"data.name=folder:{photographs}", f"data.options={{size: {SIDE}}}", "train.batch_size=3"]
-    recipe = load(path, images if spec.modality == "image" else [])
-    source = open_data(recipe.data)
-    try:
-        method = build_method(recipe, source)
-    except OptionsError:  # what is for thousands of examples does not go with three
-        recipe = load(path)
+    image = [f"data.name=folder:{photographs}", "train.batch_size=3"]
+    tried = [[*image, f"data.options={{size: {side}}}"] for side in SIDES] if spec.modality == "image" else []
+    for overrides in (*tried, []):  # what is for thousands of examples, or for one size, goes with its own data only
+        recipe = load(path, overrides)
         source = open_data(recipe.data)
-        method = build_method(recipe, source)
-    shown = pretext_examples(method, source, recipe.seed, len(PHOTOGRAPHS))
-    registry.modality(source.modality).show(scratch, shown)
-    keep(scratch, spec.name)
+        try:
+            method = build_method(recipe, source)
+        except OptionsError:
+            continue
+        shown = pretext_examples(method, source, recipe.seed, len(PHOTOGRAPHS))
+        registry.modality(source.modality).show(scratch, shown)
+        keep(scratch, spec.name)
+        return
+    raise DataError(f"{spec.name}: its recipe {path} builds no method")
 
 
 def keep(picture: Path, name: str) -> None:

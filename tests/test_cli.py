@@ -465,7 +465,7 @@ def test_show_tells_what_a_recipe_says_of_itself_and_names_near_ones_of_any_kind
         assert code == 0
         assert ["what", "it", "costs", "a", "minute."] in rows(output)
     near = "error: unknown name '{}'; did you mean '{}'?\n"
-    assert run("show", "small-contrst")[2] == near.format("small-contrst", "small-contrast")
+    assert "did you mean 'small-contrast', 'small/contrast' or 'contrast'?" in run("show", "small-contrst")[2]
     assert run("show", "convnt")[2] == near.format("convnt", "convnet")
     assert run("show", "imag")[2] == near.format("imag", "image")
 
@@ -486,3 +486,24 @@ def test_a_shell_completes_names_and_recipes(run, with_recipes, monkeypatch, cap
 def test_completion_offers_nothing_where_something_is_wrong(monkeypatch):
     monkeypatch.setattr(registry, "methods", failing(RuntimeError("broken")))
     assert complete.checkable("c") == []
+
+
+def test_the_plan_says_what_applies_and_no_more(run):
+    def row(key: str, *overrides: str) -> str:
+        sets = [word for override in overrides for word in ("--set", override)]
+        _, output, _ = run("train", "r.yaml", "--dry-run", *sets)
+        return next((line[len(key) :].strip() for line in output.splitlines() if line.startswith(f"{key} ")), "")
+
+    assert row("optimizer") == "sgd, momentum 0.9, coupled weight decay 0.0005"
+    assert row("optimizer", "optimizer.name=adam", "optimizer.weight_decay=0") == "adam, no weight decay"
+    clipped = row("optimizer", "optimizer.nesterov=true", "optimizer.clip_norm=1", "optimizer.decay_scope=all")
+    assert clipped.startswith(
+        "sgd, Nesterov's momentum 0.9, coupled weight decay 0.0005 of all parameters, gradient of"
+    )
+    assert row("pictures") == ""
+    data = ["data={name: 'tfds:mnist', options: {size: 20}}", "evaluate={max_train: 50, max_test: 9}"]
+    assert row("pictures", *data) == "their central squares, of 20 x 20 pixels"
+    asked = row("evaluation", *data, "evaluate.linear=null", "evaluate.low_shot=null")
+    assert asked.startswith(
+        "20 nearest neighbours, on the dataset's split test, at most 9 examples; learnt from at most"
+    )

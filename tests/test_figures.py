@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox
 from matplotlib.patches import Rectangle
 from PIL import Image
 
@@ -148,7 +149,7 @@ def test_views_are_a_row_for_each_example_and_the_raw_image_first(tmp_path):
     for row in range(3):
         np.testing.assert_allclose(pictures[row], raw[row] / 255, atol=1e-6)
         np.testing.assert_allclose(pictures[3 + row], view[row], atol=1e-6)
-    assert [text.get_text() for text in figure.texts[-2:]] == ["raw", "view 0"]
+    assert [text.get_text() for text in figure.texts[-2:]] == ["original", "first view"]
 
 
 def test_what_cannot_be_shown_as_it_is_says_what_was_done():
@@ -317,3 +318,40 @@ def test_letters_that_another_font_has_are_drawn_with_it():
     assert letter in fonts._covered(other)
     assert "Last Resort" not in other
     assert fonts.unwritable([f"a{letter}"]) == set()
+
+
+def test_columns_are_named_in_plain_words():
+    words = {
+        "view_0": "first view",
+        "view 1 chosen": "second view chosen",
+        "image_11": "image 12",
+        "seed_patch": "seed patch",
+        "map": "map",
+    }
+    assert {name: style.worded(name) for name in words} == words
+
+
+def test_an_example_without_a_class_has_the_name_of_its_file_and_a_neighbour_its_similarity(tmp_path):
+    features, ids = np.array([[1, 0], [-1, 0]]), np.array([3, 1])
+    names = ["", "cats/a-long-name-001.jpg", "", "dog.jpg"]
+    for given, told in ((names, ["dog.jpg", "…-name-001.jpg\n-1.00"]), ((), ["id 3", "id 1\n-1.00"])):
+        figure = drawn(
+            figures.neighbours, tmp_path / "x.png", photos(2), features, ids, names=given, queries=2, nearest=1
+        )
+        texts = [text.get_text() for text in figure.texts]
+        assert [text for text in texts if text in told] == told
+        assert overlapping(figure) == []
+
+
+def test_a_map_of_unlabelled_examples_shows_some_of_them_where_they_lie(tmp_path):
+    values, shown = RNG.normal(size=(60, 8)), photos(60)
+    pictures = {}
+    for labels in (None, np.arange(60) % 2):
+        figure = drawn(figures.embedding_map, tmp_path / "x.png", {"a": values}, labels, thumbnails=shown)
+        pictures[labels is None] = [box for box in figure.axes[0].artists if isinstance(box, AnnotationBbox)]
+    points = figure.axes[0].collections[0].get_offsets()
+    assert 10 < len(pictures[True]) <= 60
+    assert pictures[False] == []
+    squares = {tuple(np.floor(np.array(box.xy)).astype(int)) for box in pictures[True]}
+    assert len(points) > 0
+    assert len(squares) > 1

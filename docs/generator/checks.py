@@ -1,12 +1,13 @@
 """The page of the conformance suite."""
 
 import ast
+from functools import cache
+from pathlib import Path
 
+import kzoo
 from generator.markdown import page, prose, table
-from generator.source import parsed
 
-_FILES = ("spec", "method", "pretext", "gradient", "step", "use", "fresh", "backbone", "preset")
-_MODULES = [f"kzoo.testing.{name}_checks" for name in _FILES]
+_FILES = sorted((Path(kzoo.__file__).parent / "testing").rglob("*.py"))
 
 
 def checks_page() -> str:
@@ -25,8 +26,8 @@ def checks_page() -> str:
 
 
 def _listed(name: str) -> list[str]:
-    for module in _MODULES:
-        for node in parsed(module).body:
+    for path in _FILES:
+        for node in _body(path):
             target = node.target if isinstance(node, ast.AnnAssign) else None
             target = node.targets[0] if isinstance(node, ast.Assign) else target
             if isinstance(target, ast.Name) and target.id == name:
@@ -34,10 +35,15 @@ def _listed(name: str) -> list[str]:
     return []
 
 
+@cache
+def _body(path: Path) -> list[ast.stmt]:
+    return ast.parse(path.read_text("utf-8")).body
+
+
 def _said(check: str) -> str:
     """A check's docstring, its first paragraph."""
-    for module in _MODULES:
-        for node in parsed(module).body:
+    for path in _FILES:
+        for node in _body(path):
             if isinstance(node, ast.FunctionDef) and node.name == check:
                 return " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
     return ""

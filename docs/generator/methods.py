@@ -131,8 +131,7 @@ def _recipes(own: list[Outline]) -> Iterator[str]:
         yield f"### {recipes.key(recipe)}"
         yield prose(recipe.header.get("What it shows", ""))
         yield recipes.command(recipe)
-        costs = recipe.header.get("What it costs", "")
-        yield f"It costs {costs[:1].lower()}{prose(costs[1:])} The text: {recipes.link(recipe, '../')}."
+        yield f"Cost: {prose(recipe.header.get('What it costs', ''))} The text: {recipes.link(recipe, '../')}."
         rows = list(results.probes_of(recipes.key(recipe)))
         head = ("settings", "linear probe, %", "kNN, %", "its own task, beside no learning", "after")
         if rows:

@@ -220,8 +220,10 @@ def _steps(recipe: Recipe, examples: int | None) -> str:
 
 
 def _flat(options: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Options as (dotted name, value)."""
+    """Options as (dotted name, value), without those that are left open."""
     for name, value in options.items():
+        if value is None:
+            continue
         if isinstance(value, dict) and value:
             yield from _flat(value, f"{prefix}{name}.")
         else:

@@ -246,12 +246,16 @@ def _picture_embedding(run: Run, features: dict[str, Features], source: Source, 
     few = {title: found.take(rows) for title, found in features.items()}
     labels = few["trained"].labels
     names = source.classes
-    with _drawing(run.figures / "embedding.png", console) as path:
-        figures.embedding_map(path, {title: found.features for title, found in few.items()}, labels, names)
+    pixels = None
     with _drawing(run.figures / "neighbours.png", console) as path:
         pixels = _pixels(source, few["trained"].ids, size)
         if pixels is not None:
-            figures.neighbours(path, pixels, few["trained"].features, few["trained"].ids, labels, names)
+            figures.neighbours(
+                path, pixels, few["trained"].features, few["trained"].ids, labels, names, names=source.names
+            )
+    with _drawing(run.figures / "embedding.png", console) as path:
+        maps = {title: found.features for title, found in few.items()}
+        figures.embedding_map(path, maps, labels, names, thumbnails=pixels)
 
 
 def _pixels(source: Source, ids: np.ndarray, size: int) -> np.ndarray | None:

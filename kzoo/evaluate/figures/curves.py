@@ -25,10 +25,11 @@ def loss_curve(path: Path, rows: Sequence[Mapping[str, Any]], *, metric: str = "
     known = np.isfinite(steps) & np.isfinite(values)
     steps, values = steps[known], values[known]
     figure = Figure(figsize=(6.4, 3.8))
-    axes = figure.add_axes((0.11, 0.14, 0.77, 0.74))
+    axes = figure.add_axes((0.13, 0.14, 0.75, 0.74))
     axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.set_xlabel(axis or "row")
+    axes.set_ylabel(metric.replace("_", " "))
     axes.ticklabel_format(axis="y", scilimits=(-3, 4))  # the heading names the values; here only short numbers fit
     put_heading(figure, f"{metric.replace('_', ' ').capitalize()} while training")
     if not len(values):
@@ -72,15 +73,16 @@ def runs_beside(
     probes = [probe for probe in titles if any(probe in found for _, _, found in rows)]
     names = [fitting(name, 28) for name, _, _ in rows]
     left, panel, tall = 0.25 + 0.075 * max(map(len, names)), 2.6, 0.34
-    width, height = max(left + panel * max(len(probes), 1) + 0.1, 4.4), tall * len(rows) + 1.25
+    width, height = max(left + panel * max(len(probes), 1) + 0.1, 4.4), tall * len(rows) + 1.4
     figure = Figure(figsize=(width, height))
     put_heading(
         figure, "Runs beside each other", "black line: its untrained backbone; dotted: chance; grey: within noise"
     )
     for number, probe in enumerate(probes):
-        place = ((left + number * panel) / width, 0.4 / height, (panel - 0.35) / width, tall * len(rows) / height)
+        place = ((left + number * panel) / width, 0.55 / height, (panel - 0.35) / width, tall * len(rows) / height)
         axes = figure.add_axes(place, xlim=(0, 105), ylim=(len(rows) - 0.5, -0.5))
-        axes.set_title(f"{titles[probe]}, %")
+        axes.set_title(titles[probe])
+        axes.set_xlabel("accuracy, %")
         axes.set_yticks(range(len(rows)), names if number == 0 else [])
         for row, (_, chance, found) in enumerate(rows):
             if probe in found:

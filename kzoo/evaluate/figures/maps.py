@@ -5,19 +5,24 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits  # scikit-learn's own
 
 from kzoo.evaluate.collapse import unit_norm
+from kzoo.evaluate.figures.images import displayable
 from kzoo.evaluate.figures.style import COLOURS, MARKERS, class_name, fitting, put_heading, styled
 from kzoo.system import fonts
 
 MAP_POINTS = 2000  # more make t-SNE slow and the picture no clearer
 MAP_LEAST = 30  # fewer have no neighbourhoods to speak of: principal components instead
 _MAP_COMPONENTS = 50
+_GRID = 9  # squares of the map to a side, of which each shows a picture
+_THUMBNAIL = 24  # points of its longer side
 _EQUAL = 6  # digits after the point in which unit-norm features must differ to be two points
 
 
@@ -28,11 +33,13 @@ def embedding_map(
     labels: np.ndarray | None = None,
     class_names: Sequence[str] = (),
     *,
+    thumbnails: np.ndarray | None = None,
     seed: int = 0,
 ) -> Figure:
     """The embedding in two dimensions, one panel for each backbone, side by side.
 
     features: panel title (such as "trained") → features `[n,d]` of the same n images. labels: int `[n]`, -1 unlabelled.
+    thumbnails: `[n,h,w,c]`, pictures of the images; some are drawn where no colour tells of classes.
     Unit-norm features, 50 principal components, then t-SNE (van der Maaten and Hinton 2008) of at most `MAP_POINTS`
     images; where fewer than `MAP_LEAST` of them differ, the first two principal components.
     """
@@ -41,7 +48,7 @@ def embedding_map(
     labels = np.full(total, -1) if labels is None else np.asarray(labels)
     groups = _groups(labels[chosen], class_names)
     panels = len(features)
-    legend = 0.35 + 0.085 * max((len(name) for name, _, _, _ in groups), default=0) if len(groups) > 1 else 0.1
+    legend = 0.45 + 0.085 * max((len(name) for name, _, _, _ in groups), default=0) if len(groups) > 1 else 0.1
     side = 4.0
     width, height = side * panels + legend, side + 0.75
     figure = Figure(figsize=(width, height))
@@ -55,6 +62,8 @@ def embedding_map(
         points, way = _two_dimensions(np.asarray(values)[chosen], seed)
         axes.set_title(f"{title}: {way}", fontsize=10)
         _scatter(axes, points, groups, size=float(np.clip(12000 / len(chosen), 8, 40)))
+        if thumbnails is not None and (labels[chosen] < 0).all():
+            _put_thumbnails(axes, points, np.asarray(thumbnails)[chosen])
     if len(groups) > 1:
         handles = [
             Line2D([], [], linestyle="", marker=marker, color=colour, markersize=6, label=name)
@@ -70,6 +79,22 @@ def embedding_map(
             borderaxespad=0.2,
         )
     return figure
+
+
+def _put_thumbnails(axes: Axes, points: np.ndarray, images: np.ndarray) -> None:
+    """The picture of the example that is nearest to the middle of each square of a grid, where one lies in it."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    scaled = (points - low) / np.maximum(high - low, 1e-12) * (_GRID - 1e-6)
+    square = scaled.astype(int)
+    off = np.abs(scaled - square - 0.5).max(axis=1)
+    nearest: dict[tuple[int, int], int] = {}
+    for index in np.argsort(off, kind="stable"):
+        nearest.setdefault((int(square[index, 0]), int(square[index, 1])), int(index))
+    chosen = sorted(nearest.values())
+    for index, picture in zip(chosen, displayable(images[chosen])[0], strict=True):
+        zoom = _THUMBNAIL / max(picture.shape[:2])
+        image = OffsetImage(picture, zoom=zoom, cmap="gray", norm=Normalize(0, 1))
+        axes.add_artist(AnnotationBbox(image, points[index], frameon=False, pad=0))
 
 
 def _groups(labels: np.ndarray, class_names: Sequence[str]) -> list[tuple[str, str, str, np.ndarray]]:

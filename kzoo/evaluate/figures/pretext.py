@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from kzoo.evaluate.figures.images import displayable, put_picture
-from kzoo.evaluate.figures.style import fitting, put_heading, put_text, styled
+from kzoo.evaluate.figures.style import fitting, put_heading, put_text, styled, worded
 
 
 @styled
@@ -20,8 +20,8 @@ def views(path: Path, raw: np.ndarray, shown: Mapping[str, np.ndarray], *, examp
     `[B,n,h,w,c]` for n patches or frames, drawn as one mosaic. Values outside [0, 1] are stretched into it, and
     channels that are neither grey nor colour are averaged; the column's heading says so.
     """
-    columns = {"raw": raw[:examples], **{name: images[:examples] for name, images in shown.items()}}
-    rows = len(columns["raw"])
+    columns = {"original": raw[:examples], **{name: images[:examples] for name, images in shown.items()}}
+    rows = len(columns["original"])
     drawn = {name: displayable(images) for name, images in columns.items()}
     lines = 1 + max(len(remarks) for _, remarks in drawn.values())
     cell = 1.3
@@ -35,7 +35,7 @@ def views(path: Path, raw: np.ndarray, shown: Mapping[str, np.ndarray], *, examp
             box = Bbox.from_bounds(left + 0.05 + column * cell, bottom, cell - 0.1, cell - 0.1)
             put_picture(figure, box, picture)
             if row == 0:
-                title = "\n".join([fitting(name.replace("_", " "), 18), *remarks])
+                title = "\n".join([fitting(worded(name), 20), *remarks])
                 put_text(figure, (box.x0 + box.x1) / 2, box.y1 + 0.04, title, ha="center", va="bottom")
     return figure
 
@@ -74,7 +74,7 @@ def answers(
             else:
                 put_picture(figure, box, value)
             if row == 0:
-                put_text(figure, middle, box.y1 + 0.04, fitting(name.replace("_", " "), 18), ha="center", va="bottom")
+                put_text(figure, middle, box.y1 + 0.04, fitting(worded(name), 20), ha="center", va="bottom")
         left += room
     return figure
 

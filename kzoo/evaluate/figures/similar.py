@@ -21,6 +21,7 @@ def neighbours(
     labels: np.ndarray | None = None,
     class_names: Sequence[str] = (),
     *,
+    names: Sequence[str] = (),
     queries: int = 6,
     nearest: int = 8,
     seed: int = 0,
@@ -29,7 +30,8 @@ def neighbours(
 
     images: `[n,H,W,C]`, uint8 or float in [0, 1]. ids: `[n]`; an image of the query's id is not its neighbour.
     labels: int `[n]` or None; where both are known a green frame and ✓ mark the query's class, orange and ✗ another.
-    Without a class the query is named by its id and a neighbour by its similarity.
+    names: of the examples, by their ids, such as those of files. Without a class an example is named by these, else by
+    its id, and a neighbour has its similarity.
     """
     labels = np.full(len(images), -1) if labels is None else np.asarray(labels)
     chosen = _spread_over_classes(labels, min(queries, len(images)), np.random.default_rng(seed))
@@ -38,7 +40,8 @@ def neighbours(
     columns = max(len(row) for row in found)
     needed = sorted({*chosen, *(int(index) for row in found for index in row)})
     pictures = dict(zip(needed, displayable(np.asarray(images)[needed])[0], strict=True))
-    cell, gap, tall, top = 0.95, 0.3, 1.12, 0.8
+    cell, gap, top = 0.95, 0.3, 0.8
+    tall = 1.12 if (labels[needed] >= 0).all() else 1.22  # of those without a class two lines are told
     width, height = max(cell * (1 + columns) + gap + 0.2, 3.8), tall * len(chosen) + top
     figure = Figure(figsize=(width, height))
     compared = [(labels[q], labels[n]) for q, row in zip(chosen, found, strict=True) for n in row]
@@ -51,22 +54,22 @@ def neighbours(
     )
     put_heading(figure, "Nearest neighbours in the embedding", note)
     for row, (query, others) in enumerate(zip(chosen, found, strict=True)):
-        bottom = (len(chosen) - 1 - row) * tall + 0.27
+        bottom = (len(chosen) - 1 - row) * tall + tall - 0.85
         for column, index in enumerate([query, *others]):
             left = 0.1 + column * cell + (gap if column else 0)
             box = Bbox.from_bounds(left, bottom, cell - 0.12, cell - 0.12)
             frame = None
             if index == query:
-                caption = class_name(labels[index], class_names) or f"id {ids[index]}"
+                caption = fitting(class_name(labels[index], class_names), 14) or _named(ids[index], names)
             else:
-                caption = class_name(labels[index], class_names) or f"{unit[query] @ unit[index]:.2f}"
-                caption = fitting(caption, 12)
+                caption = fitting(class_name(labels[index], class_names), 12)
+                caption = caption or f"{_named(ids[index], names)}\n{unit[query] @ unit[index]:.2f}"
                 if labels[query] >= 0 and labels[index] >= 0:
                     right = labels[query] == labels[index]
                     caption = f"{'✓' if right else '✗'} {caption}"  # the frame's colour is not the only sign
                     frame = SAME if right else OTHER
             put_picture(figure, box, pictures[index], frame)
-            put_text(figure, (box.x0 + box.x1) / 2, box.y0 - 0.04, fitting(caption, 14), ha="center", va="top", size=7)
+            put_text(figure, (box.x0 + box.x1) / 2, box.y0 - 0.04, caption, ha="center", va="top", size=7)
             if row == 0 and column < 2:
                 put_text(figure, box.x0, box.y1 + 0.07, "query" if column == 0 else "most similar first", va="bottom")
     return figure
@@ -95,6 +98,12 @@ def contact_sheet(
             shown = caption if len(caption) <= 20 else f"…{caption[-19:]}"
             put_text(figure, (box.x0 + box.x1) / 2, box.y0 - 0.04, shown, ha="center", va="top", size=6)
     return figure
+
+
+def _named(number: int, names: Sequence[str]) -> str:
+    """The name of an example's file, else its end, where files differ; its id where it has none."""
+    name = str(names[number]).rpartition("/")[2] if number < len(names) else f"id {number}"
+    return name if len(name) <= 14 else f"…{name[-13:]}"
 
 
 def _spread_over_classes(labels: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:

@@ -1,5 +1,6 @@
 """How all figures look, and how they reach the disk."""
 
+import re
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -18,6 +19,7 @@ QUIET = "#6b6b6b"
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D1F", "#F0E442")
 MARKERS = ("o", "^", "s")  # with the colours, 24 classes that differ, and a legend that still fits
 SAME, OTHER = "#009E73", "#D55E00"
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
 STYLE: dict[Any, Any] = {
     "font.family": fonts.HOUSE,
     "font.size": 9,
@@ -77,3 +79,13 @@ def class_name(label: int, class_names: Sequence[str]) -> str:
         return ""
     named = label < len(class_names) and fonts.writable(str(class_names[label]))
     return str(class_names[label]) if named else f"class {label}"
+
+
+def worded(name: str) -> str:
+    """The name of one of several pictures in plain words: "view_0" is the "first view"."""
+    text = name.replace("_", " ")
+    found = re.fullmatch(r"(.+?) (\d+)(| .+)", text)
+    if found is None:
+        return text
+    what, number, more = found[1], int(found[2]), found[3]
+    return f"{_ORDINALS[number]} {what}{more}" if number < len(_ORDINALS) else f"{what} {number + 1}{more}"
