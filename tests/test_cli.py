@@ -507,3 +507,10 @@ def test_the_plan_says_what_applies_and_no_more(run):
     assert asked.startswith(
         "20 nearest neighbours, on the dataset's split test, at most 9 examples; learnt from at most"
     )
+
+
+def test_a_cell_of_a_notebook_ends_quietly_when_all_went_well(run, monkeypatch, capsys):
+    monkeypatch.setattr("builtins.__IPYTHON__", True, raising=False)
+    assert cli.main(["list", "methods", "con*"]) is None
+    assert "contrast" in capsys.readouterr().out
+    assert run("show", "nothing-like-it")[0] == 3

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 the run failed, 2 the recipe or the call is wrong, 3 a plu
 An error says what, where and what to do, one line for each problem; `--debug` adds the traceback.
 """
 
+import builtins
 import json
 import os
 import shlex
@@ -54,10 +55,16 @@ class Format(StrEnum):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The console entry point; leaves by SystemExit with the exit code."""
+    """The console entry point; leaves by SystemExit with the exit code. In a notebook, where that would be shown as an
+    exception, it returns when all went well.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", SILENT)
     settle_streams()
-    app(arguments, prog_name="kzoo")
+    try:
+        app(arguments, prog_name="kzoo")
+    except SystemExit as stop:
+        if stop.code or not hasattr(builtins, "__IPYTHON__"):
+            raise
 
 
 def _print_version(wanted: bool) -> None:
