@@ -117,9 +117,7 @@ def _rows(kind: Listed, pattern: str) -> list[dict[str, Any]]:
 def show(
     name: Annotated[
         str,
-        typer.Argument(
-            help="Name of a method, backbone, dataset, preset or recipe.", autocompletion=complete.anything
-        ),
+        typer.Argument(help="Name of a method, backbone, dataset, preset or recipe.", autocompletion=complete.anything),
     ],
     as_json: AsJson = False,
     debug: Debug = False,
