@@ -40,8 +40,8 @@ def test_runs_are_in_one_table_each_beside_its_untrained_backbone(tmp_path, caps
     assert code == 0
     rows = {line.split()[0]: line for line in out.splitlines() if line.split()}
     assert "simclr" in rows["one"]
-    assert "80.0% / 60.0%" in rows["one"]
-    assert "70.0% / 75.0%" in rows["two"]
+    assert "80.0 / 60.0" in rows["one"]
+    assert "70.0 / 75.0" in rows["two"]
     assert "not the same" not in out
 
 

@@ -167,6 +167,12 @@ def test_backbones_and_datasets_are_listed_with_all_options(site):
                 assert f"| `{option['name']}` |" in section
 
 
+def test_presets_are_listed_with_their_figures(site):
+    assert [spec.name for spec in registry.presets()] == re.findall(r"^\| `(\S+)` \|", site["presets.md"], re.MULTILINE)
+    for spec in registry.presets():
+        assert f"{100 * spec.figures['verdict']['linear_probe']['trained']:.1f}** /" in site["presets.md"]
+
+
 def test_the_page_of_the_suite_has_every_check(site):
     sources = [path.read_text() for path in (ROOT / "kzoo/testing").rglob("*.py")]
     checks = re.findall(r"^    check_(\w+),$", "".join(sources), re.MULTILINE)

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from types import FunctionType
 from typing import Any
 
+from generator import results
 from generator.markdown import anchor, linked_papers, page, paragraph, plain, prose, table
 from generator.methods import options_table
 from generator.source import parsed
 from kzoo import hookspecs
-from kzoo.plugins import describe
+from kzoo.plugins import describe, registry
 from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, ModalitySpec, PresetSpec
 
 # What a plugin may import. Of a module without __all__, every name it defines that has no leading underscore.
@@ -134,6 +135,23 @@ def specs_page(title: str, specs: Sequence[BackboneSpec | DatasetSpec]) -> str:
         ]
         parts += [options_table(spec) or "It has no options."]
     return page(*parts)
+
+
+def presets_page() -> str:
+    """Every preset that is installed, with its figures beside the untrained backbone's."""
+    rows = []
+    for spec in registry.presets():
+        verdict = spec.figures.get("verdict", {})
+        probes = [results.beside(verdict.get(probe)) for probe in ("linear_probe", "knn")]
+        trained = f"[`{spec.method}`](methods/{spec.method}.md)" if spec.method else ""
+        backbone = f"[`{spec.backbone}`](backbones.md#{anchor(spec.backbone)})"
+        rows.append((f"`{spec.name}`", trained, f"`{spec.data}`", backbone, f"{spec.size / 1e6:.1f} MB", *probes))
+    return page(
+        "# Presets",
+        "A preset is a trained backbone that a package brings: `kzoo.load_backbone(NAME)`, `kzoo embed NAME ...`, or "
+        "`init_from: NAME` in a recipe. `kzoo pack RUN` makes one. Figures are trained / untrained.",
+        table(("name", "method", "trained on", "backbone", "size", "linear probe, %", "kNN, %"), rows),
+    )
 
 
 def public_names(module: str) -> dict[str, str]:

@@ -89,10 +89,10 @@ def starts_of(recipes: list[str]) -> str:
 
 
 def _verdicts(result: Mapping[str, Any]) -> tuple[str, str]:
-    return _beside(result["linear_probe"]), _beside(result["knn"])
+    return beside(result["linear_probe"]), beside(result["knn"])
 
 
-def _beside(verdict: Mapping[str, Any] | None) -> str:
+def beside(verdict: Mapping[str, Any] | None) -> str:
     """Trained / untrained, in percent; bold where the difference is beyond noise."""
     if verdict is None:
         return ""

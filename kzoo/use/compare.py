@@ -87,13 +87,14 @@ def _differs(runs: Sequence[dict[str, Any]]) -> list[str]:
 def table(found: dict[str, Any]) -> Table:
     """For the terminal. The best trained value of each probe is bold, where the runs can be compared at all."""
     runs = found["runs"]
-    shown = Table(title="Trained / untrained", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = Table(title="Trained / untrained, %", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown.add_column("run", overflow="fold")
-    shown.add_column("method, backbone")
+    longest = max(len(word) for run in runs for word in (f"{run['method']},", run["backbone"]))
+    shown.add_column("method, backbone", overflow="fold", min_width=min(longest, 24))
     asked = [probe for probe in PROBES if any(probe in run["probes"] for run in runs)]
     for probe in asked:
-        shown.add_column(PROBES[probe], justify="right")
-    shown.add_column("effective rank", justify="right")
+        shown.add_column(PROBES[probe], justify="right", no_wrap=True)
+    shown.add_column("rank", justify="right", no_wrap=True)
     best = {probe: max(run["probes"][probe]["trained"] for run in runs if probe in run["probes"]) for probe in asked}
     for run in runs:
         cells = []
@@ -109,10 +110,10 @@ def table(found: dict[str, Any]) -> Table:
 def _cell(value: dict[str, Any] | None, best: Any) -> str:
     if value is None:
         return ""
-    trained = f"{value['trained']:.1%}"
+    trained = f"{100 * value['trained']:.1f}"
     colour = {"better than untrained": "green", "worse than untrained": "red"}.get(value["says"])
     trained = f"[{colour}]{trained}[/]" if colour else trained
-    return f"{f'[bold]{trained}[/]' if best else trained} / {value['untrained']:.1%}"
+    return f"{f'[bold]{trained}[/]' if best else trained} / {100 * value['untrained']:.1f}"
 
 
 def draw(path: Path, found: dict[str, Any]) -> None:
