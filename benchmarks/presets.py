@@ -1,7 +1,6 @@
 """Trains, packs and collects the encoders of `plugins/presets`, one after another.
 
-Each is a recipe of `recipes/` at a length of more than five CPU minutes; what it is worth is what its own evaluation
-says. A call that was stopped goes on where it was; a preset that is in the package already is not made again, unless
+Each is a recipe of `recipes/` at a length of some CPU minutes; what it is worth is what its own evaluation says. A call that was stopped goes on where it was; a preset that is in the package already is not made again, unless
 named. Costs and figures are kept in `results/presets.json`, and shown in the package's README.
 
     python benchmarks/presets.py [--runs DIR] [small_resnet.vicreg_fashion_mnist ...]
@@ -28,7 +27,7 @@ PLUGIN = ROOT / "plugins" / "presets"
 HOME = PLUGIN / "src" / "kzoo_presets" / "presets"
 RESULTS = ROOT / "benchmarks" / "results" / "presets.json"
 PROBES = ("linear_probe", "knn", "low_shot")
-PRESETS = {  # the recipe, and the epochs that take more than five CPU minutes
+PRESETS = {  # the recipe, and its epochs
     "small_resnet.vicreg_fashion_mnist": ("fashion_mnist/vicreg", 28),
     "small_resnet.dino_fashion_mnist": ("fashion_mnist/dino", 8),
     "small_resnet.lejepa_fashion_mnist": ("fashion_mnist/lejepa", 18),

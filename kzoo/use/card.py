@@ -8,7 +8,9 @@ from kzoo.plugins import describe, registry
 
 
 def card(facts: Mapping[str, Any]) -> str:
-    """facts: the record of the preset, see `kzoo.PresetSpec`, with "made_with"."""
+    """facts: the record of the preset, see `kzoo.PresetSpec`, with "data_options", "examples" and
+    "made_with".
+    """
     name, shape = facts["name"], " x ".join(map(str, facts["input_shape"]))
     text = facts["modality"] == "text"
     takes = (
@@ -53,7 +55,10 @@ def card(facts: Mapping[str, Any]) -> str:
 
 
 def _example(facts: Mapping[str, Any]) -> str:
-    return facts["data"] if facts["modality"] == "text" or ":" not in facts["data"] else "folder:photos"
+    """Data that it can embed: those it was trained on, as they were, or a folder of one's own."""
+    if ":" in facts["data"] and facts["modality"] == "image":
+        return "folder:photos"
+    return " ".join([facts["data"], *(f"--set {key}={value}" for key, value in facts["data_options"].items())])
 
 
 def _figures(figures: Mapping[str, Any]) -> str:

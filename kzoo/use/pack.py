@@ -21,13 +21,14 @@ from packaging.utils import canonicalize_name
 from kzoo import presets
 from kzoo.errors import PackError, PluginError
 from kzoo.plugins import registry
+from kzoo.plugins.describe import changed_options
 from kzoo.plugins.load import load_plugins
 from kzoo.plugins.new import fill
 from kzoo.recipe.schema import Data, Recipe, dump
 from kzoo.runs.kept import Kept
 from kzoo.runs.pretrained import answer, find_current, open_kept
 from kzoo.runs.run import Run
-from kzoo.specs import PresetSpec
+from kzoo.specs import DatasetSpec, PresetSpec
 from kzoo.system import disk
 from kzoo.system.files import new_folder, read_json, write_json, write_text
 from kzoo.use.card import card
@@ -154,6 +155,7 @@ def _facts(run: Run, recipe: Recipe, kept: Kept, report: Mapping[str, Any], lice
         "modality": backbone.modality,
         "input_shape": kept.input["shape"],
         "data": recipe.data.name,
+        "data_options": _shape_of_data(data, recipe),
         "data_licence": data.licence,
         "licence": licence,
         "sha256": kept.made_from["sha256"],
@@ -163,6 +165,12 @@ def _facts(run: Run, recipe: Recipe, kept: Kept, report: Mapping[str, Any], lice
         "made_with": {**record.get("versions", {}), **_plugins_of(recipe, record)},
         "examples": examples,
     }
+
+
+def _shape_of_data(data: DatasetSpec, recipe: Recipe) -> dict[str, Any]:
+    """The options without which the data would not fit the backbone: those that were set, but for their number."""
+    changed = changed_options(data.options, recipe.data.options)
+    return {key: value for key, value in changed.items() if key != "limit"}
 
 
 def _plugins_of(recipe: Recipe, record: Mapping[str, Any]) -> dict[str, str]:
