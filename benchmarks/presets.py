@@ -1,7 +1,7 @@
 """Trains, packs and collects the encoders of `plugins/presets`, one after another.
 
 Each is a recipe of `recipes/` at a length of some CPU minutes; what it is worth is what its own evaluation says. A call
-that was stopped goes on where it was; a preset that is in the package already is not made again, unless named. Costs and
+that was stopped goes on where it was; a preset that is in the package is not made again, unless named. Costs and
 figures are kept in `results/presets.json`, and shown in the package's README.
 
     python benchmarks/presets.py [--runs DIR] [small_resnet.vicreg_fashion_mnist ...]
