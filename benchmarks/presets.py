@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from kzoo.presets import RECORD
-from kzoo.system.files import write_text
+from kzoo.system.files import read_json, write_text
 
 ROOT = Path(__file__).parents[1]
 PLUGIN = ROOT / "plugins" / "presets"
@@ -55,13 +55,14 @@ def make(name: str, runs: Path) -> None:
     """Train it as far as it is not, and put it into the package."""
     run, cost = runs / name, runs / f"{name}.json"
     done = json.loads(cost.read_text()) if cost.exists() else {"cpu_minutes": 0.0}
-    before = _cpu_minutes()
-    try:
-        _kzoo(*call_of(name, str(run)))
-    finally:
-        done["cpu_minutes"] = round(done["cpu_minutes"] + _cpu_minutes() - before, 1)
-        run.parent.mkdir(parents=True, exist_ok=True)
-        write_text(cost, json.dumps(done))
+    if read_json(run / "kzoo.json").get("status") != "finished":
+        before = _cpu_minutes()
+        try:
+            _kzoo(*call_of(name, str(run)))
+        finally:
+            done["cpu_minutes"] = round(done["cpu_minutes"] + _cpu_minutes() - before, 1)
+            run.parent.mkdir(parents=True, exist_ok=True)
+            write_text(cost, json.dumps(done))
     if (HOME / name).exists():
         shutil.rmtree(HOME / name)
     _kzoo("pack", str(run), "--name", name, "--into", str(PLUGIN), "--licence", "Apache-2.0")

@@ -3,11 +3,13 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib import metadata
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ from kzoo.runs.presets import awaits_download, find_weights
 from kzoo.runs.pretrained import Initial
 from kzoo.testing import PresetSubject, run_checks
 from kzoo.train.loop import train
-from kzoo.use import pack
+from kzoo.use import card, pack
 from kzoo.use.pack import pack_run
 
 RECIPE = """\
@@ -250,8 +252,6 @@ def test_the_suite_notices_another_model_and_another_embedding(installed, monkey
 
 
 def test_a_package_gains_another_preset(distribution, run, tmp_path):
-    import shutil
-
     both = Path(shutil.copytree(distribution, tmp_path / "both"))
     assert not pack_run(run, both, "convnet4.second").new
     with pytest.raises(PackError, match=r"convnet4\.second: exists already"):
@@ -286,9 +286,16 @@ def test_the_name_of_a_folder_is_all_that_is_told_of_where_data_lay(tmp_path):
     assert pack.default_name(shared) == "convnet4.rotation_pets"
 
 
-def test_recorded_inputs_of_text_are_tokens_and_some_are_padded():
-    from types import SimpleNamespace
+def test_the_card_embeds_data_of_the_size_that_it_was_trained_on(tmp_path):
+    (tmp_path / "r.yaml").write_text(RECIPE.replace("digits, options: {limit: 64}", "photos, options: {size: 32}"))
+    recipe = load(tmp_path / "r.yaml")
+    assert pack._shape_of_data(registry.find_dataset("photos"), recipe) == {"size": 32}
+    facts = {"data": "photos", "modality": "image", "data_options": {"size": 32}}
+    assert card._example(facts) == "photos --set size=32"
+    assert card._example(facts | {"data": "folder:pets"}) == "folder:photos"
 
+
+def test_recorded_inputs_of_text_are_tokens_and_some_are_padded():
     model = SimpleNamespace(inputs=[SimpleNamespace(dtype="int32")])
     tokens = pack.recorded_inputs(model, [8, 50])
     assert (tokens.shape, tokens.dtype, tokens.max() < 50) == ((4, 8), "int32", True)
