@@ -24,7 +24,7 @@ from kzoo.export.saved_model import export_backbone, is_whole
 from kzoo.method import Method
 from kzoo.modality import Shown
 from kzoo.plugins import registry
-from kzoo.runs.run import Run, build_method, input_shape, open_probed, open_sources, plugin_versions
+from kzoo.runs.run import Run, build_method, input_shape, open_probed, open_sources, plugin_versions, side
 from kzoo.system import disk
 from kzoo.system.console import marked
 from kzoo.system.failures import short
@@ -50,7 +50,7 @@ def evaluate_run(folder: Path, console: Console, sources: Sources | None = None)
     trained = run.encoder(train, console)
     run.check_test(recipe, test, run.tested())
     encoders = {"trained": trained, "untrained": build_method(recipe, train).encoder}
-    size = input_shape(recipe, train)[0]
+    size = side(recipe, train)
     learnt = open_probed(recipe, train, test)
     wanted = recipe.evaluate
     settings = EvaluationSettings(

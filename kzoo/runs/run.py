@@ -328,6 +328,12 @@ def input_shape(recipe: Recipe, source: Source) -> tuple[int, ...]:
     return registry.modality(kind).input_shape(source, sides)
 
 
+def side(recipe: Recipe, source: Source) -> int:
+    """The height in pixels of what goes downstream, of a clip that of its frames; of text the length."""
+    shape = input_shape(recipe, source)
+    return shape[-3] if len(shape) > 2 else shape[0]
+
+
 def takes(recipe: Recipe, source: Source) -> dict[str, Any]:
     """What goes downstream, for whoever uses the backbone without its data: "shape", and of text the "vocabulary"."""
     known = {"vocabulary": list(source.vocabulary)} if source.vocabulary else {}

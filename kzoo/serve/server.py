@@ -5,6 +5,7 @@ import ipaddress
 import json
 import shlex
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from kzoo.serve.versions import Versions
 from kzoo.system.console import marked
 
 _LONGEST = 600  # characters of a line to copy
+_TURN = 0.001  # seconds: requests get their turns while a version is loaded, which is much Python
 _IDLE = 75  # seconds that a connection is kept for the next request
 
 
@@ -42,6 +44,7 @@ def serve(export: Path, host: str, port: int, limits: Limits, console: Console) 
     introduce(console, versions, f"http://{f'[{address}]' if ':' in address else address}:{taken}")
     if not ipaddress.ip_address(address).is_loopback:
         console.print("\nAnyone who reaches this address may call it: it asks for no password.", style="yellow")
+    sys.setswitchinterval(_TURN)
     with listening:
         uvicorn.Server(config).run([listening])
 

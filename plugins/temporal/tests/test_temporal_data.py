@@ -8,20 +8,22 @@ import av
 import numpy as np
 import pytest
 import tensorflow as tf
-from kzoo_temporal.data import frames, video_files
+from kzoo_temporal.data import frames, samples, video_files
 from kzoo_temporal.data.clips import video_source
 from kzoo_temporal.data.frames import Index, index_of, read_frames
 from kzoo_temporal.data.samples import rectified
 from kzoo_temporal.data.stereo_files import stereo_files
 from kzoo_temporal.examples import PAIRS, VIDEOS
-from kzoo_temporal.options import StereoFileOptions, VideoFileOptions
+from kzoo_temporal.options import PairsOptions, StereoFileOptions, VideoFileOptions
 from PIL import Image
 
 from kzoo.data import evaluation_batches, training_stream
 from kzoo.errors import DataError, NoSplit
 from kzoo.evaluate.features import embed_all
 from kzoo.plugins import registry
+from kzoo.recipe.load import load
 from kzoo.runs.report import _batches
+from kzoo.runs.run import input_shape, side
 from kzoo.testing.tiny import tiny_backbone
 
 RATE, COUNT = 25, 60
@@ -289,3 +291,41 @@ def test_an_image_encoder_is_evaluated_on_left_pictures_and_middle_frames():
         raw = source.decode(tf.constant(found.ids))
         expected = encoder(tf.cast(picture(raw), tf.float32) / 255)["embedding"]
         np.testing.assert_allclose(found.features, expected, atol=1e-5)
+
+
+def test_pixels_that_were_read_are_not_kept_in_memory(tmp_path):
+    """64 MiB on disk; read plainly, which is the control, they all stay resident."""
+
+    def resident():
+        return int(Path("/proc/self/smaps_rollup").read_text().partition("Rss:")[2].split()[0]) / 1024
+
+    shape = (1024, 128, 128, 4)
+    np.zeros(shape, np.uint8).tofile(tmp_path / "frames.raw")
+    pixels = np.memmap(tmp_path / "frames.raw", np.uint8, "r", shape=shape)
+    first = np.arange(0, 1024, 8)
+    source = video_source("long", pixels, np.arange(1024.0), first, 8, np.zeros(len(first)))
+    before = resident()
+    for number in range(len(first)):
+        assert source.decode(tf.constant([number]))["video"].shape == (1, 8, 128, 128, 4)
+    assert resident() - before < 24
+    assert pixels.sum() == 0
+    assert resident() - before > 48
+
+
+def test_crops_of_a_pair_test_what_training_shows_on_neither_side(monkeypatch):
+    """Each pixel says its column in the left picture, and of the right one, 6 pixels on, what it shows."""
+    column = np.repeat(np.arange(100, dtype=np.uint8)[None, :, None], 40, axis=0).repeat(3, axis=2)
+    pair = {"left": column, "right": column + 6, "disparity": np.full((40, 100), 5.5, np.float32)}
+    monkeypatch.setattr(samples, "rectified", lambda name, height: pair)
+    options = PairsOptions(height=40, size=32, width=16, stride=8, test_fraction=0.4)
+    train, test = (samples.pairs(split, options).decode(tf.range(4, dtype=tf.int64)) for split in ("train", "test"))
+    assert max(train["left"].numpy().max(), train["right"].numpy().max()) < 66 <= test["left"].numpy().min()
+    assert train["left"].numpy().min() == 0
+    assert test["left"].shape == (4, 32, 16, 3)
+
+
+def test_a_clip_is_evaluated_at_the_height_of_its_frames_not_at_their_number():
+    recipe = load(Path(__file__).parents[3] / "recipes" / "clips" / "video_mae.yaml")
+    source = VIDEOS.source(32, 3)
+    assert input_shape(recipe, source) == (8, 32, 32, 3)
+    assert side(recipe, source) == 32

@@ -76,7 +76,7 @@ class PairsOptions(Options):
     width: Side = Field(64, description="width of a crop in pixels")
     stride: Pixels = Field(4, ge=1, description="distance between neighbouring crops in pixels")
     test_fraction: float = Field(
-        0.4, gt=0, lt=1, description="share of the rows, the lowest, whose crops are held out as split test"
+        0.4, gt=0, lt=1, description="share of the columns, on the right, whose crops are held out as split test"
     )
 
 

@@ -172,7 +172,7 @@ def kzoo_datasets() -> Iterator[DatasetSpec]:
         name="pairs",
         target="kzoo_temporal.data.samples:pairs",
         options=PairsOptions,
-        summary="Crops of one or two real rectified pairs with their true disparity; train from above, test from below",
+        summary="Crops of one or two real rectified pairs with their true disparity; train left, test right",
         modality="stereo",
         licence="none is given for motorcycle (Middlebury 2014) and aloe (Middlebury 2006)",
         source="the packages scikit-image and opencv-doc (Debian)",

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from kzoo.data import Batch, Source
 from kzoo.data.source import shuffled
+from kzoo_temporal.data.memory import give_back
 
 
 def video_source(
@@ -34,7 +35,9 @@ def video_source(
     shape = pixels.shape[1:]
 
     def read(number: np.ndarray) -> np.ndarray:
-        return pixels[rows[number]]
+        found = np.asarray(pixels[rows[number]])
+        give_back(pixels)
+        return found
 
     def further(number: tf.Tensor) -> Batch:
         return {

@@ -9,6 +9,8 @@ from typing import Any
 import av
 import numpy as np
 
+from kzoo_temporal.data.memory import give_back
+
 SUFFIXES = (
     ".avi",
     ".flv",
@@ -24,6 +26,7 @@ SUFFIXES = (
     ".wmv",
 )
 _LEAST = 0.9  # share of the chosen frames that a file must have when it is decoded
+_TOGETHER = 256  # frames that are written before their memory is given back
 _SLACK = 1e-4  # seconds by which a frame may come later than asked for
 
 
@@ -90,6 +93,8 @@ def read_frames(path: Path, index: Index, chosen: np.ndarray, out: np.ndarray) -
                 reached = int(np.searchsorted(index.ticks, frame.pts or 0, side="right")) - 1
                 alike = int(np.searchsorted(chosen, reached, side="right"))  # the same frame, seen again
                 out[done:alike] = _fitted(frame, *out.shape[1:3])
+                if alike // _TOGETHER > done // _TOGETHER:
+                    give_back(out)
                 done = alike
         except av.error.FFmpegError as error:
             raise ValueError(f"cannot be decoded at {index.seconds[wanted]:.1f} s: {error.strerror}") from None

