@@ -49,7 +49,7 @@ class Run:
     @cached_property
     def recipe(self) -> Recipe:
         """Raises RecipeError where the folder is not a run."""
-        return load(self.folder / "recipe.yaml")
+        return load(self.folder / "recipe.yaml", begun=True)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Run:
         path = self.folder / "recipe.yaml"
         write_text(path, dump(recipe))
         self.__dict__.pop("recipe", None)  # what was read before
-        if lines := changes(recipe.model_dump(mode="json"), load(path).model_dump(mode="json")):
+        if lines := changes(recipe.model_dump(mode="json"), load(path, begun=True).model_dump(mode="json")):
             raise RecipeError(
                 f"{path}: reads back as another recipe ({'; '.join(lines)}); set values that YAML can hold"
             )
