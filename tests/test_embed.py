@@ -5,13 +5,16 @@ from io import StringIO
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 from rich.console import Console
 
 import kzoo
 from kzoo.cli.app import main
 from kzoo.data import text_source
+from kzoo.distribute import devices
 from kzoo.errors import DataError, EmbeddingsError, RecipeError
+from kzoo.evaluate.features import make_reader
 from kzoo.folder import read_image
 from kzoo.recipe.load import load
 from kzoo.runs.kept import Kept
@@ -80,8 +83,6 @@ def test_a_folder_is_embedded_under_the_names_of_its_files(run, pictures, tmp_pa
 
 @pytest.mark.parametrize("suffix", ["npz", "csv", "parquet"])
 def test_every_format_reads_back_to_the_bit(tmp_path, suffix):
-    if suffix == "parquet":
-        pytest.importorskip("pyarrow")
     vectors = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
     wrote = table.Embeddings(["a,b.png", 'c"d', "é\nf"], ["train", "", "test"], ["", "x", "y"], vectors, {"data": "d"})
     table.write(tmp_path / f"e.{suffix}", wrote)
@@ -174,3 +175,14 @@ def test_a_file_that_holds_no_embeddings_is_told(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(EmbeddingsError, match=r"e\.npz: (no such file|holds no embeddings)"):
         table.read(path)
+
+
+def test_several_devices_read_a_batch_as_one_does(run):
+    backbone = kzoo.load_backbone(run)
+    images = np.random.default_rng(0).random((7, 28, 28, 1)).astype("float32")  # 7 do not divide over 2
+    alone = make_reader(backbone, ("embedding",))(tf.constant(images))["embedding"]
+    strategy = devices.make_strategy("mirrored", 2, 8)
+    with strategy.scope():
+        shared = kzoo.load_backbone(run)
+    read = embedding.on_all(strategy, make_reader(shared, ("embedding",)))
+    np.testing.assert_allclose(read(tf.constant(images))["embedding"], alone, atol=1e-5)

@@ -18,7 +18,18 @@ import typer
 
 import kzoo
 from kzoo.cli import complete
-from kzoo.cli.door import SILENT, AsJson, Debug, app, command, importing_tensorflow, without_chatter
+from kzoo.cli.door import (
+    SILENT,
+    AsJson,
+    Debug,
+    NewRunFolder,
+    Overrides,
+    Resume,
+    app,
+    command,
+    importing_tensorflow,
+    without_chatter,
+)
 from kzoo.errors import NotKept, printable
 from kzoo.system import surroundings
 from kzoo.system.console import make_console, say, settle_streams
@@ -27,13 +38,6 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.
 RecipeFile = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file.", autocompletion=complete.recipes)
 ]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value; may be repeated.")
-]
-NewRunFolder = Annotated[
-    Path | None, typer.Option("--run-dir", metavar="DIR", help="Folder of the run; runs/<name> where left out.")
-]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")]
 
 
 class Listed(StrEnum):
@@ -212,14 +216,17 @@ def launch(
 
 
 @command
-def evaluate(run_dir: RunFolder, as_json: AsJson = False, debug: Debug = False) -> None:
-    """Evaluate the backbone of a run beside the untrained one."""
+def evaluate(run_dir: RunFolder, overrides: Overrides = None, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Evaluate the backbone of a run beside the untrained one; --set evaluate.KEY=VALUE asks it otherwise."""
+    from kzoo.runs.asked import asked_otherwise
+
+    recipe = asked_otherwise(run_dir, overrides) if overrides else None
     with importing_tensorflow():
         from kzoo.runs.report import evaluate_run
 
     refused = None
     try:
-        results = evaluate_run(run_dir, console=make_console(stderr=as_json))  # JSON has the standard output to itself
+        results = evaluate_run(run_dir, make_console(stderr=as_json), recipe=recipe)  # JSON has the output to itself
     except NotKept as error:
         results, refused = error.report, error
     if as_json:
@@ -311,4 +318,4 @@ def doctor(
         raise typer.Exit(findings.exit_code)
 
 
-from kzoo.cli import use  # noqa: E402, F401  # its commands come last in the help
+from kzoo.cli import finetune, use  # noqa: E402, F401  # their commands come last in the help

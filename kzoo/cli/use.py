@@ -106,13 +106,15 @@ def similar(
     debug: Debug = False,
 ) -> None:
     """Find near-duplicates among embeddings, or the nearest neighbours of a file."""
+    from kzoo.use import index, table
     from kzoo.use import similar as search
-    from kzoo.use import table
 
     found, console = table.read(embeddings), make_console(stderr=as_json)
     if of:
         answers, heading = search.nearest(found, of, count), "Nearest neighbours"
     else:
+        if len(found) > index.LARGE and not index.available():
+            console.print(f'{len(found):,} are compared one by one; pip install "kzoo[index]" makes that fast')
         answers, heading = search.near_duplicates(found, above), f"Near-duplicates: similarity {above:g} and more"
     if as_json:
         say(json.dumps(search.as_json(answers), indent=2))

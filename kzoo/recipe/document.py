@@ -44,6 +44,10 @@ class Document:
             return self._unreadable("is not UTF-8 text")
         except OSError as error:
             return self._unreadable(f"cannot be read: {error.strerror}")
+        return self.parse(text)
+
+    def parse(self, text: str) -> bool:
+        """Parse a text; as `read`."""
         try:
             node = _compose(text)
             self.lines[()] = 1

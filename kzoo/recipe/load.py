@@ -22,27 +22,27 @@ from kzoo.recipe.schema import FORMAT, Optimizer, Recipe, Train, section_of
 from kzoo.schedules import Schedule
 
 
-def load(path: str | Path, overrides: Iterable[str] = (), *, begun: bool = False) -> Recipe:
+def load(path: str | Path, overrides: Iterable[str] = (), text: str | None = None) -> Recipe:
     """Read and check a recipe, with every default and every plugin option filled in.
 
+    text: the recipe, where it is in no file; path is then what messages call it.
     overrides: `"method.options.temperature=0.1"`, the value read as YAML; they win over the file. Those that put in
         another method, and no other `name`, add it to the name: "quickstart-rotation".
-    begun: it is the recipe of a run, which needs no more what it began with.
     Raises RecipeError with all problems at once, or PluginError where the only problems are plugins that are missing,
     broken or ambiguous.
     """
     document = Document(str(path))
-    if not document.read():
+    if not (document.read() if text is None else document.parse(text)):
         document.refuse()
     method = value_at(document.data, "method.name")
     for override in overrides:
         document.override(override)
     _name_anew(document, method)
-    options = check_plugins(document, begun)
+    options = check_plugins(document)
     recipe = _check_schema(document)
     document.refuse()
     filled = cast(Recipe, recipe).model_dump(mode="json")
-    if filled["init_from"] and not (begun or registry.names_preset(filled["init_from"])):
+    if filled["init_from"] and not registry.names_preset(filled["init_from"]):
         filled["init_from"] = absolute(filled["init_from"])
     for section, values in options.items():
         named = value_at(filled, section)

@@ -183,6 +183,12 @@ class Evaluate(Section):
         description="outputs of the encoder to probe, as its backbone offers them, each beside its untrained self; "
         "maps are averaged over positions",
     )
+    every: int | None = Field(
+        None,
+        ge=1,
+        description="epochs from one nearest-neighbour probe while training to the next, of at most 5,000 examples; "
+        "none: only at the end",
+    )
     max_train: int | None = Field(None, ge=2, description="most labelled examples to fit probes on; none: all")
     max_test: int | None = Field(None, ge=1, description="most examples to test on; none: all")
     data: Data | None = Field(
@@ -193,6 +199,12 @@ class Evaluate(Section):
         description="labelled examples that the probes learn from, which the method need not have seen; data has "
         "those of the same classes to test on; none: the training data",
     )
+
+    @model_validator(mode="after")
+    def _every_asks_knn(self) -> "Evaluate":
+        if self.every is not None and self.knn is None:
+            raise ValueError("every asks the nearest-neighbour probe while training; set knn too, or leave every out")
+        return self
 
 
 class Export(Section):

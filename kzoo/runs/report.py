@@ -2,7 +2,7 @@
 
 import csv
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ from kzoo.export.saved_model import export_backbone, is_whole
 from kzoo.method import Method
 from kzoo.modality import Shown
 from kzoo.plugins import registry
-from kzoo.runs.run import Run, build_method, input_shape, open_probed, open_sources, plugin_versions, side
+from kzoo.recipe.schema import Recipe
+from kzoo.runs import board
+from kzoo.runs.run import Run, build_method, input_shape, open_probed, open_sources, plugin_versions, side, tested_on
 from kzoo.system import disk
 from kzoo.system.console import marked
 from kzoo.system.failures import short
@@ -37,15 +39,18 @@ _HELD_OUT = 2000  # test examples that the pretext is asked about
 Sources = tuple[Source, Source | None]
 
 
-def evaluate_run(folder: Path, console: Console, sources: Sources | None = None) -> dict[str, Any]:
+def evaluate_run(
+    folder: Path, console: Console, sources: Sources | None = None, recipe: Recipe | None = None
+) -> dict[str, Any]:
     """Evaluate a finished run beside the untrained encoder it began with, under the same probes.
 
     Writes `evaluation.json` and the pictures of the embedding, prints the tables, and returns the report.
-    sources: those of the recipe, where they are open already. Raises EvaluationError where training has not ended, and
-    NotKept, at the end, where the run cannot be written.
+    sources: those of the recipe, where they are open already. recipe: that of the run with another section `evaluate`;
+    it is written into the run with what it finds. Raises EvaluationError where training has not ended, and NotKept, at
+    the end, where the run cannot be written.
     """
     run = Run(Path(folder))
-    recipe = run.recipe
+    otherwise, recipe = recipe is not None, recipe or run.recipe
     train, test = sources or open_sources(recipe)
     trained = run.encoder(train, console)
     run.check_test(recipe, test, run.tested())
@@ -82,8 +87,8 @@ def evaluate_run(folder: Path, console: Console, sources: Sources | None = None)
     report["data"] = {"train": learnt.name, "test": test.name if test else None, "held_out": test is not None}
     report["pretext"] = run.record.get("pretext", {})
     report["other_features"] = {feature: comparisons[feature] for feature in others}
-    report["made_from"] = made_from(run)
-    refused = _refused(run, report)
+    report["made_from"] = made_from(run, recipe)
+    refused = _refused(run, report, {"recipe": recipe, "test": tested_on(recipe, test)} if otherwise else {})
     if any(report["pretext"].values()):
         console.print(pretext_table(report["pretext"]))
     for feature, comparison in comparisons.items():
@@ -92,15 +97,22 @@ def evaluate_run(folder: Path, console: Console, sources: Sources | None = None)
         console.print("No test split: these figures are of the images the backbone was trained on.", style="yellow")
     with console.status("drawing the embedding"):
         _picture_embedding(run, asked, test or train, size, console)
+    with _drawing(run.logs / "evaluation", console):
+        board.write(run, recipe, report)
     if refused:
         raise NotKept(refused, report)
     return report
 
 
-def _refused(run: Run, report: dict[str, Any]) -> str:
-    """Write `evaluation.json`; "" or, where the disk refuses it, why: what was measured is shown all the same."""
+def _refused(run: Run, report: dict[str, Any], otherwise: Mapping[str, Any]) -> str:
+    """Write `evaluation.json`, and the recipe that asks for it where that is another; "" or, where the disk refuses it,
+    why: what was measured is shown all the same.
+    """
     try:
         with disk.writing(run.folder, EvaluationError, "the figures are shown, not kept"):
+            if otherwise:
+                run.keep_recipe(otherwise["recipe"])
+                run.note(test=otherwise["test"])
             write_json(run.evaluation, report)
     except EvaluationError as error:
         return str(error)
@@ -208,9 +220,9 @@ def export_run(
     return written
 
 
-def made_from(run: Run) -> dict[str, Any]:
-    """What an evaluation of a run's weights would say it was made from."""
-    settings = run.recipe.model_dump_json(include={"evaluate"})
+def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
+    """What an evaluation of a run's weights would say it was made from, as this recipe asks for it."""
+    settings = recipe.model_dump_json(include={"evaluate"}, exclude={"evaluate": {"every"}})
     return {**run.record.get("weights", {}), "evaluate": hashlib.sha256(settings.encode()).hexdigest()}
 
 

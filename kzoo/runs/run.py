@@ -49,7 +49,7 @@ class Run:
     @cached_property
     def recipe(self) -> Recipe:
         """Raises RecipeError where the folder is not a run."""
-        return load(self.folder / "recipe.yaml", begun=True)
+        return load(self.folder / "recipe.yaml")
 
     @property
     def record(self) -> dict[str, Any]:
@@ -102,15 +102,21 @@ class Run:
         """
         for folder in (self.checkpoints, self.logs, self.figures):
             folder.mkdir(parents=True, exist_ok=True)
+        self.keep_recipe(recipe)
         path = self.folder / "recipe.yaml"
-        write_text(path, dump(recipe))
-        self.__dict__.pop("recipe", None)  # what was read before
-        if lines := changes(recipe.model_dump(mode="json"), load(path, begun=True).model_dump(mode="json")):
+        if lines := changes(recipe.model_dump(mode="json"), load(path).model_dump(mode="json")):
             raise RecipeError(
                 f"{path}: reads back as another recipe ({'; '.join(lines)}); set values that YAML can hold"
             )
         if census is not None:
             write_json(self.census, dict(census))
+
+    def keep_recipe(self, recipe: Recipe) -> None:
+        """Write `recipe.yaml`, where it says anything else."""
+        path, text = self.folder / "recipe.yaml", dump(recipe)
+        if not path.is_file() or path.read_text("utf-8") != text:
+            write_text(path, text)
+            self.__dict__.pop("recipe", None)  # what was read before
 
     def note(self, **entries: Any) -> None:
         """Add entries to `kzoo.json`."""

@@ -40,6 +40,7 @@ from kzoo.system.files import read_json
 from kzoo.system.signals import heard_signals
 from kzoo.train.callbacks import Pace, ProgressBar, SaveCheckpoints
 from kzoo.train.guards import alone, together, writing
+from kzoo.train.probe import KEY, Figures, ProbeWhileTraining
 
 
 def train(
@@ -101,7 +102,7 @@ def train(
                 _note_beginning(run, recipe, source, device, found)
             console.print(_plan(recipe, run, method, source, device))
             began = time.monotonic()
-            _fit(run, recipe, method, source, found, console)
+            _fit(run, recipe, method, source, sources, found, console)
             if chief:
                 run.note(seconds=round(time.monotonic() - began, 1))
         if chief:
@@ -127,7 +128,7 @@ def _finish(
     _, test = sources
     if not run.holds(method, origin):
         run.save(method, origin)
-    evaluated = read_json(run.evaluation).get("made_from") == made_from(run)
+    evaluated = read_json(run.evaluation).get("made_from") == made_from(run, run.recipe)
     formats = [name for name in recipe.export.formats if not exported(run, name)]
     if evaluated and not formats:
         run.note(status="finished")
@@ -146,7 +147,15 @@ def _finish(
     console.print(f"\nEverything is in [bold]{marked(run.folder)}[/bold]")
 
 
-def _fit(run: Run, recipe: Recipe, method: Method, source: Source, found: Checkpoint | None, console: Console) -> None:
+def _fit(
+    run: Run,
+    recipe: Recipe,
+    method: Method,
+    source: Source,
+    sources: Sources,
+    found: Checkpoint | None,
+    console: Console,
+) -> None:
     log, start = run.logs / "metrics.csv", found.step if found else 0
     steps = plan.steps_per_epoch(recipe, source.size)
     bar = ProgressBar(recipe.train.epochs, steps, recipe.train.batch_size, start, console)
@@ -156,8 +165,10 @@ def _fit(run: Run, recipe: Recipe, method: Method, source: Source, found: Checkp
         extra, broken = load_plugins().callbacks(recipe, run.folder)
         for record in broken:
             warnings.warn(f"{record.title} adds no callbacks: {record.problem}; {record.remedy}", stacklevel=2)
+        probed = recipe.evaluate.every is not None
         callbacks += [
-            keras.callbacks.CSVLogger(str(log), append=True),
+            *([ProbeWhileTraining(recipe, *sources)] if probed else []),
+            Figures(log, (KEY,) if probed else ()),
             keras.callbacks.TensorBoard(str(run.logs), write_graph=False),
             bar,
             *extra,

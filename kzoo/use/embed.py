@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from kzoo.data.source import Batch, Source
 from kzoo.data.streams import evaluation_batches
+from kzoo.distribute import devices
 from kzoo.errors import DataError, EmbeddingsError, printable
 from kzoo.evaluate.features import Features, embed_all, make_reader
 from kzoo.folder.census import image_census
@@ -27,6 +28,8 @@ from kzoo.runs.pretrained import find_current, open_kept
 from kzoo.system import disk
 from kzoo.system.files import locked, read_json, replacing, write_json
 from kzoo.use.table import Embeddings, write
+
+Reader = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 _BATCH = 256
 _SHARD = 4096  # examples after which what is done is kept,
@@ -52,7 +55,9 @@ def embed_data(place: str | Path, wanted: Wanted, out: Path, console: Console) -
     Raises BackboneError, PluginError, OptionsError or DataError, and EmbeddingsError where it cannot be written.
     """
     kept = find_current(place)
-    model = open_kept(kept)
+    strategy = devices.make_strategy("auto", None, _BATCH)
+    with strategy.scope():
+        model = open_kept(kept)
     key = model.inputs[0].name
     size = _side(model, kept)
     sources = _open(wanted, model, size)
@@ -72,10 +77,36 @@ def embed_data(place: str | Path, wanted: Wanted, out: Path, console: Console) -
         with locked(parts) as alone:
             if not alone:
                 raise EmbeddingsError(f"{parts}: another kzoo embed is at work; wait, or choose another --out")
-            found = _all(parts, facts, sources, model, size, wanted.feature, console)
+            read = on_all(strategy, make_reader(model, (wanted.feature,)))
+            found = _all(parts, facts, sources, model, size, wanted.feature, read, console)
             write(out, found)
         shutil.rmtree(parts)
     return found
+
+
+def on_all(strategy: tf.distribute.Strategy, read: Reader) -> Reader:
+    """Read a batch in parts, one on each device of the strategy. Short parts are padded."""
+    count = strategy.num_replicas_in_sync
+    if count == 1:
+        return read
+
+    def mine(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        rows, place = tf.shape(inputs)[0] // count, tf.distribute.get_replica_context().replica_id_in_sync_group
+        return read(tf.reshape(inputs, [count, rows, *inputs.shape[1:]])[place])
+
+    @tf.function(autograph=False)
+    def together(inputs: tf.Tensor) -> Any:
+        return strategy.run(mine, (inputs,))
+
+    def on_each(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        padded = tf.pad(inputs, [[0, -len(inputs) % count], *([0, 0] for _ in inputs.shape[1:])])
+        found = together(padded)
+        return {
+            name: tf.concat(strategy.experimental_local_results(value), 0)[: len(inputs)]
+            for name, value in found.items()
+        }
+
+    return on_each
 
 
 def _all(
@@ -85,6 +116,7 @@ def _all(
     model: keras.Model,
     size: int | None,
     feature: str,
+    read: Reader,
     console: Console,
 ) -> Embeddings:
     mark = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -92,7 +124,7 @@ def _all(
         for old in parts.iterdir():
             old.unlink()
         write_json(parts / "parts.json", {"of": mark})
-    read, rows = make_reader(model, (feature,)), {}
+    rows = {}
     total = sum(source.size for source in sources.values())
     columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
@@ -197,7 +229,7 @@ def _check(source: Source, kept: Kept, key: str) -> None:
     if registry.modality(source.modality).key != takes.key:
         raise DataError(f"{source.name}: holds {source.modality}; the backbone of {kept.place} takes '{key}'")
     known = kept.input.get("vocabulary")
-    if source.vocabulary and known and known != list(source.vocabulary):
+    if source.vocabulary and known != list(source.vocabulary):
         raise DataError(
             f"{source.name}: its words are numbered otherwise than in the text that the backbone of {kept.place} was "
             "trained on; embed that text, or train on this one"

@@ -1,4 +1,4 @@
-"""`kzoo similar`: near-duplicates, and the nearest neighbours of a file, among embeddings. Exact. Without TensorFlow.
+"""`kzoo similar`: near-duplicates, and the nearest neighbours of a file, among embeddings. Without TensorFlow.
 
 Similar is the cosine of the embeddings after their mean is taken off: without that, all embeddings of a network whose
 last layer is never negative look alike.
@@ -17,9 +17,9 @@ from rich.table import Table
 from kzoo.errors import EmbeddingsError, RecipeError
 from kzoo.evaluate.collapse import unit_norm
 from kzoo.system import disk
+from kzoo.use import index
 from kzoo.use.table import Embeddings
 
-_BLOCK = 1024  # rows compared with all others at once
 _PAIRS = 2_000_000  # more say nothing, and fill the memory
 _SHOWN = 40  # rows of a contact sheet
 _ACROSS = 12  # pictures in one
@@ -39,17 +39,16 @@ def near_duplicates(found: Embeddings, above: float) -> list[Similar]:
     """Groups of examples that are chained by similarities of `above` or more, the most alike first; each with its first
     example by name, and how similar the others are to that.
 
-    Raises EmbeddingsError where there are too many pairs.
+    Of more than `index.LARGE`, nearly all of them, where usearch is installed. Raises EmbeddingsError where there are
+    too many pairs.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     unit, pairs, count = _unit(found), [], 0
-    for start, similarity in _blocks(unit, np.arange(len(unit))):
-        rows, columns = np.nonzero(similarity >= above)
-        later = columns > rows + start
-        pairs.append(np.stack([rows[later] + start, columns[later]]))
-        count += int(later.sum())
+    for some in index.alike(unit, above):
+        pairs.append(some)
+        count += some.shape[1]
         if count > _PAIRS:
             raise EmbeddingsError(f"--above {above:g}: more than {_PAIRS:,} pairs are so similar; raise it")
     one, other = np.concatenate(pairs, axis=1)
@@ -96,8 +95,8 @@ def _unit(found: Embeddings) -> np.ndarray:
 
 def _blocks(unit: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """(first place in rows, similarities of some of them to all)."""
-    for start in range(0, len(rows), _BLOCK):
-        yield start, unit[rows[start : start + _BLOCK]] @ unit.T
+    for start in range(0, len(rows), index.BLOCK):
+        yield start, unit[rows[start : start + index.BLOCK]] @ unit.T
 
 
 def _similar(found: Embeddings, unit: np.ndarray, row: int, others: np.ndarray) -> Similar:
@@ -139,10 +138,11 @@ def draw(path: Path, answers: Sequence[Similar], found: Embeddings, heading: str
 
     rows = [
         [(_picture(Path(folder, one.name)), one.name)]
-        + [(_picture(Path(folder, name)), f"{value:.3f} {name}") for name, _, value in one.others[: _ACROSS - 1]]
+        + [(_picture(Path(folder, name)), f"{value:.3f}\n{name}") for name, _, value in one.others[: _ACROSS - 1]]
         for one in answers[:_SHOWN]
     ]
-    more = f"the first {_SHOWN} of {len(answers):,}" if len(answers) > _SHOWN else ""
+    more = "the number is how similar a picture is to the first of its row"
+    more += f"; the first {_SHOWN} of {len(answers):,} rows" if len(answers) > _SHOWN else ""
     with disk.writing(path, EmbeddingsError):
         figures.contact_sheet(path, rows, heading, more)
 

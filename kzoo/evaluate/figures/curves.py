@@ -80,7 +80,8 @@ def runs_beside(
     )
     for number, probe in enumerate(probes):
         place = ((left + number * panel) / width, 0.55 / height, (panel - 0.35) / width, tall * len(rows) / height)
-        axes = figure.add_axes(place, xlim=(0, 105), ylim=(len(rows) - 0.5, -0.5))
+        axes = figure.add_axes(place, xlim=(0, 122), ylim=(len(rows) - 0.5, -0.5))
+        axes.set_xticks(range(0, 101, 25))
         axes.set_title(titles[probe])
         axes.set_xlabel("accuracy, %")
         axes.set_yticks(range(len(rows)), names if number == 0 else [])
@@ -91,8 +92,8 @@ def runs_beside(
                 axes.barh(row, 100 * value["trained"], height=0.7, color=colour)
                 axes.vlines(100 * value["untrained"], row - 0.4, row + 0.4, color=INK, linewidth=1.6)
                 axes.vlines(100 * chance, row - 0.4, row + 0.4, color=QUIET, linewidth=1, linestyle=":")
-                axes.text(100 * value["trained"] - 1.5, row, f"{100 * value['trained']:.1f}", ha="right", va="center",
-                          fontsize=7.5, color="white")  # fmt: skip
+                right = 100 * max(value["trained"], value["untrained"]) + 3
+                axes.text(right, row, f"{100 * value['trained']:.1f}", ha="left", va="center", fontsize=7.5, color=INK)
     if not probes:
         figure.text(0.5, 0.4, "none of the runs has a probe", ha="center", color=QUIET)
     return figure

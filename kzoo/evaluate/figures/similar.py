@@ -81,9 +81,10 @@ def contact_sheet(
 ) -> Figure:
     """Rows of pictures with their names, the first of each row a little apart.
 
-    rows: (uint8 `[h,w,C]`, or None where there is no picture; caption). A caption keeps its end, where files differ.
+    rows: (uint8 `[h,w,C]`, or None where there is no picture; caption of one or two lines). A line keeps its end, where
+    files differ.
     """
-    cell, gap, tall = 1.05, 0.2, 1.22
+    cell, gap, tall = 1.05, 0.2, 1.32
     columns = max((len(row) for row in rows), default=1)
     width, height = max(cell * columns + gap + 0.2, 4.2), tall * max(len(rows), 1) + 0.6
     figure = Figure(figsize=(width, height))
@@ -92,10 +93,10 @@ def contact_sheet(
         bottom = (len(rows) - 1 - number) * tall + 0.3
         for column, (picture, caption) in enumerate(row):
             left = 0.1 + column * cell + (gap if column else 0)
-            box = Bbox.from_bounds(left, bottom, cell - 0.12, cell - 0.15)
+            box = Bbox.from_bounds(left, bottom + 0.1, cell - 0.12, cell - 0.15)
             if picture is not None:
                 put_picture(figure, box, displayable(picture[None])[0][0])
-            shown = caption if len(caption) <= 20 else f"…{caption[-19:]}"
+            shown = "\n".join(line if len(line) <= 20 else f"…{line[-19:]}" for line in caption.split("\n"))
             put_text(figure, (box.x0 + box.x1) / 2, box.y0 - 0.04, shown, ha="center", va="top", size=6)
     return figure
 
