@@ -10,6 +10,7 @@ from kzoo.method import Batch, Group, Method
 from kzoo.random import fold_in
 from kzoo.state import Centre, EMATeacher
 from kzoo_distillation.options import MultiCropOptions
+from kzoo_distillation.parts.attention import class_attention, picture
 
 LARGE = 2  # large views of each image
 
@@ -59,11 +60,15 @@ class MultiCrop(Method):
         return tf.concat(said, axis=1)
 
     def show_prototypes(self, batch: Batch, taught: tf.Tensor) -> dict[str, np.ndarray | list[str]]:
-        """The large views, and the prototype that the teacher, centred, finds most like each."""
+        """The large views, what the teacher's class token looks at in the first, and the prototype that the teacher,
+        centred, finds most like each.
+        """
         chosen = np.argmax(self.by_image(taught), axis=2)
         first, second = batch["large"][::LARGE].numpy(), batch["large"][1::LARGE].numpy()
         said = [f"{a} and {b}" + (", alike" if a == b else "") for a, b in chosen]
-        return {"view 0": first, "view 1": second, "prototype": said}
+        attention = class_attention(self.encoder, batch["large"][::LARGE])
+        looked = {} if attention is None else {"attention": picture(attention, first.shape[1])}
+        return {"view 0": first, **looked, "view 1": second, "prototype": said}
 
 
 def prototype_head(
