@@ -30,7 +30,7 @@ from kzoo.augment.colours import (
 )
 from kzoo.augment.erasing import draw_erasures, erase, patch_mask, random_erasing
 from kzoo.augment.geometry import crop, horizontal_flip, pad_crop, random_resized_crop, rotate90, rotations4
-from kzoo.augment.pipeline import multi_crop, view, views
+from kzoo.augment.pipeline import multi_crop, two_views, view, views
 from kzoo.augment.pixels import Range
 
 __all__ = [
@@ -65,6 +65,7 @@ __all__ = [
     "rotate90",
     "rotations4",
     "solarize",
+    "two_views",
     "view",
     "views",
 ]

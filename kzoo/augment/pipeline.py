@@ -60,6 +60,20 @@ def views(
     return tf.reshape(tf.stack(made, axis=1), [-1, *made[0].shape[1:]])
 
 
+def two_views(
+    images: tf.Tensor, keys: tf.Tensor, size: int | None, first: Mapping[str, Any], second: Mapping[str, Any]
+) -> dict[str, tf.Tensor]:
+    """Two views of each image: {"view_0": `[B, size, size, C]`, "view_1": the same}.
+
+    size: none: that of the images. first, second: the keywords of `view` for each.
+    """
+    size = size or images.shape[1]
+    return {
+        name: view(images, fold_in(keys, name), size, **options)
+        for name, options in (("view_0", first), ("view_1", second))
+    }
+
+
 def multi_crop(
     images: tf.Tensor,
     keys: tf.Tensor,

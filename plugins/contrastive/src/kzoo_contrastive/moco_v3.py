@@ -7,7 +7,6 @@ import tensorflow as tf
 from kzoo import augment, losses, replicas
 from kzoo.layers import every_layer, mlp_head
 from kzoo.method import Batch, Logs, Method
-from kzoo.random import fold_in
 from kzoo.state import EMATeacher
 from kzoo_contrastive.parts.matches import matches
 from kzoo_contrastive.specs.moco_v3 import MoCoV3Options
@@ -31,11 +30,8 @@ class MoCoV3(Method):
 
     @staticmethod
     def pretext(batch: Batch, seed: tf.Tensor, options: MoCoV3Options) -> Batch:
-        size = options.size or batch["image"].shape[1]
-        return {
-            name: augment.view(batch["image"], fold_in(seed, name), size, **view.model_dump())
-            for name, view in (("view_0", options.view_0), ("view_1", options.view_1))
-        }
+        first, second = options.view_0.model_dump(), options.view_1.model_dump()
+        return augment.two_views(batch["image"], seed, options.size, first, second)
 
     def build_heads(self) -> None:
         patches = self.patch_projection()

@@ -7,7 +7,6 @@ import tensorflow as tf
 from kzoo import augment, losses
 from kzoo.layers import mlp_head
 from kzoo.method import Batch, Logs, Method
-from kzoo.random import fold_in
 from kzoo_contrastive.parts.matches import matches
 from kzoo_contrastive.specs.simclr import SimCLROptions
 
@@ -34,12 +33,8 @@ class SimCLR(Method):
 
     @staticmethod
     def pretext(batch: Batch, seed: tf.Tensor, options: SimCLROptions) -> Batch:
-        size = options.size or batch["image"].shape[1]
         view = options.view.model_dump()
-        return {
-            "view_0": augment.view(batch["image"], fold_in(seed, "view_0"), size, **view),
-            "view_1": augment.view(batch["image"], fold_in(seed, "view_1"), size, **view),
-        }
+        return augment.two_views(batch["image"], seed, options.size, view, view)
 
     def build_heads(self) -> None:
         self.projector = mlp_head(self.options.projector, hidden_norm=True, final_norm="no_beta", name="projector")

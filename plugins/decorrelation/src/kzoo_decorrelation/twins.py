@@ -6,7 +6,6 @@ import tensorflow as tf
 from kzoo import augment
 from kzoo.layers import mlp_head
 from kzoo.method import Batch, Method
-from kzoo.random import fold_in
 from kzoo_decorrelation.moments import PAIRS, picture
 from kzoo_decorrelation.options import TwinsOptions
 
@@ -20,11 +19,8 @@ class Twins(Method):
 
     @staticmethod
     def pretext(batch: Batch, keys: tf.Tensor, options: TwinsOptions) -> Batch:
-        size = options.size or batch["image"].shape[1]
-        return {
-            name: augment.view(batch["image"], fold_in(keys, name), size, **view.model_dump())
-            for name, view in (("view_0", options.view_0), ("view_1", options.view_1))
-        }
+        first, second = options.view_0.model_dump(), options.view_1.model_dump()
+        return augment.two_views(batch["image"], keys, options.size, first, second)
 
     def build_heads(self) -> None:
         self.projector = mlp_head(self.options.projector, hidden_norm=True, final_bias=False, name="projector")

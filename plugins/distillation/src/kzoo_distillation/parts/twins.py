@@ -6,7 +6,6 @@ import tensorflow as tf
 from kzoo import augment, replicas
 from kzoo.losses import l2_normalize
 from kzoo.method import Batch, Method
-from kzoo.random import fold_in
 from kzoo_distillation.options import TwinsOptions
 
 VIEWS = ("view_0", "view_1")
@@ -20,12 +19,8 @@ class Twins(Method):
 
     @staticmethod
     def pretext(batch: Batch, keys: tf.Tensor, options: TwinsOptions) -> Batch:
-        size = options.size or batch["image"].shape[1]
-        settings = {"view_0": options.view_0, "view_1": options.view_1}
-        return {
-            name: augment.view(batch["image"], fold_in(keys, name), size, **view.model_dump())
-            for name, view in settings.items()
-        }
+        first, second = options.view_0.model_dump(), options.view_1.model_dump()
+        return augment.two_views(batch["image"], keys, options.size, first, second)
 
     def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
         """The views, and how alike the encoder finds them, beside the mean over views of different images."""
