@@ -102,13 +102,15 @@ def ours() -> dict[str, Callable[[Arrays], Any]]:
 
     import kzoo
     from kzoo import losses, patches
+    from kzoo.plugins import registry
     from kzoo.testing.tiny import tiny_backbone, tiny_vision_transformer
 
     keras.config.set_dtype_policy("float64")
     keras.config.set_floatx("float64")
 
     def built(name: str, tiny: Callable[..., keras.Model] = tiny_backbone, **options: Any) -> kzoo.Method:
-        return kzoo.build_method(name, backbone=tiny((32, 32, 3)), **options)
+        side = None if registry.find_method(name).any_size and tiny is tiny_backbone else 32
+        return kzoo.build_method(name, backbone=tiny((side, side, 3)), **options)
 
     def of_twins(name: str, **options: Any) -> Callable[[Arrays], Any]:
         method = built(name, **options)

@@ -35,7 +35,7 @@ def pair(loss):
 
 def lightly_queue(a):
     loss = lightly.NTXentLoss(temperature=0.2, memory_bank_size=a["queue"].shape)
-    loss.memory_bank.bank = a["queue"].T.clone()
+    loss.memory_bank.bank = a["queue"].clone()
     return loss(a["z_0"], a["z_1"].detach())
 
 
@@ -61,7 +61,7 @@ def lightly_lejepa(gather):
 
 def stable_lejepa(a):
     views = a["views"].transpose(0, 1)
-    regular = torch.stack([EppsPulley()(view @ a["directions"].T).mean() for view in views]).mean()
+    regular = torch.stack([EppsPulley().double()(view @ a["directions"].T).mean() for view in views]).mean()
     return 0.05 * regular + 0.95 * lightly.lejepa_loss.lejepa_invariance_loss(all_proj=views, global_proj=views[:2])
 
 
@@ -71,7 +71,7 @@ def lightly_dino(a):
 
 def stable_dino(a):
     loss = stable.DINOv1Loss()
-    return loss(a["said"].transpose(0, 1), loss.softmax_center_teacher(a["taught"].transpose(0, 1), 0.04))
+    return loss(a["said"].transpose(0, 1), loss.softmax_center_teacher(a["taught"].transpose(0, 1).float(), 0.04))
 
 
 def lightly_ibot(a):

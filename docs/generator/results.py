@@ -57,6 +57,24 @@ def best_probe(recipe: str) -> str:
     return ""
 
 
+def peers_on_two_processes() -> str:
+    """What `benchmarks/peers_replicas.py` found for each loss, of kzoo and of its peers."""
+    rows = []
+    for name, found in measured("peers_replicas")["losses"].items():
+        for who, errors in found.items():
+            rows.append((name, who, *(f"{errors[what]:.1g}" for what in ("loss", "gradient"))))
+    return table(("loss", "whose", "error of the loss", "error of the gradient"), rows)
+
+
+def oracles() -> str:
+    """What `benchmarks/oracles.py` found: the largest difference of each loss from a peer's, and why it differs."""
+    rows = [
+        (row["loss"], row["peer"], f"{row['difference']:.1g}", row.get("note", ""))
+        for row in measured("oracles")["losses"]
+    ]
+    return table(("loss", "peer", "largest difference", "why"), rows)
+
+
 def labels_of(method: str) -> str:
     """What `benchmarks/labels.py` found for a method, beside labels alone."""
     rows = []

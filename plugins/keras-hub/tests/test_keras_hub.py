@@ -22,7 +22,7 @@ SPECS = {spec.name.removeprefix("keras_hub/"): spec for spec in plugin.kzoo_back
 TRANSFORMER = {"patch_size": 4, "num_layers": 2, "num_heads": 2, "hidden_dim": 16}
 NETWORKS = {
     "resnet": {
-        "input_conv_filters": [8],
+        "input_conv_filters": [64],
         "input_conv_kernel_sizes": [7],
         "stackwise_num_filters": [64, 64],
         "stackwise_num_blocks": [1, 2],
@@ -69,7 +69,9 @@ def folders(tmp_path_factory):
 def answer(name, network, pixels):
     """What KerasHub's own network makes of images in [0, 1] that were scaled as usual."""
     scale, offset = presets.scaling(None, name)
-    return np.asarray(network(pixels * np.float32(scale) + np.float32(offset), training=False))
+    scaled = pixels * np.float32(scale) + np.float32(offset)
+    named = network.input if isinstance(network.input, dict) else None
+    return np.asarray(network(scaled if named is None else dict.fromkeys(named, scaled), training=False))
 
 
 @pytest.mark.parametrize(

@@ -184,14 +184,15 @@ def _take_over(model: keras.Model, network: keras.Model, architecture: str) -> N
 
 def _build(architecture: str, input_shape: InputShape, options: PresetOptions, arguments: Any) -> keras.Model:
     """A backbone from the preset that the options name, or at random from arguments of KerasHub's class."""
-    scale, offset = presets.scaling(options.preset, architecture)
     network = None
     if options.preset is not None:
         quiet = dict.fromkeys(DROPOUTS[architecture], 0.0)
         network = presets.load(options.preset, architecture, dtype=keras.config.dtype_policy(), **quiet)
         own = ("name", "trainable", "dtype")
         arguments = {key: value for key, value in network.get_config().items() if key not in own}
-    return KerasHubBackbone(architecture, arguments, input_shape, scale, offset, network)
+    return KerasHubBackbone(
+        architecture, arguments, input_shape, *presets.scaling(options.preset, architecture), network=network
+    )
 
 
 def resnet(input_shape: InputShape, options: ResNetOptions) -> keras.Model:
