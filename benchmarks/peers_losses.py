@@ -207,7 +207,10 @@ def main(source, target, *options):
         answers = replicas({name: each[0] for name, each in draws.items()})
     else:
         answers = {
-            name: {peer: [float(loss(torched(each[n]))) for n in sorted(each)] for peer, loss in LOSSES[name].items()}
+            name: {
+                peer: [float(loss(torched(each[n])).detach()) for n in sorted(each)]
+                for peer, loss in LOSSES[name].items()
+            }
             for name, each in draws.items()
         }
     versions = {name: version(name) for name in ("lightly", "stable-pretraining", "torch")}
