@@ -1,12 +1,13 @@
 """The bundled presets: each is what its record says, and the page tells what was measured."""
 
-import json
 import re
 from pathlib import Path
 
 import pytest
 
+from kzoo.plugins.locate import resource
 from kzoo.presets import packed
+from kzoo.recipe.load import load
 from kzoo.testing import PresetSubject, run_checks
 
 FOLDER = Path(__file__).parents[1]
@@ -42,10 +43,8 @@ def test_nothing_is_told_of_the_machine_that_trained_them():
             assert not re.search(r"[\"' :](/home|/root|/tmp|/work|/Users)/", path.read_text()), path
 
 
-def test_records_name_the_recipe_that_they_were_trained_with():
-    for spec in PRESETS:
-        recipe = (FOLDER / "src/kzoo_presets/presets" / spec.name / "recipe.yaml").read_text()
-        assert f"name: {spec.method}" in recipe
-        assert json.loads((FOLDER / "src/kzoo_presets/presets" / spec.name / "preset.json").read_text())["made_from"][
-            "step"
-        ]
+@pytest.mark.parametrize("spec", PRESETS, ids=lambda spec: spec.name)
+def test_its_recipe_is_sound_and_trains_what_the_record_says(spec):
+    recipe = load(resource(spec.recipe))
+    assert (recipe.method.name, recipe.data.name, recipe.backbone.name) == (spec.method, spec.data, spec.backbone)
+    assert recipe.backbone.options == spec.backbone_options
