@@ -96,7 +96,7 @@ def _told(spec: MethodSpec) -> tuple[str, list[str], str]:
 def _picture(spec: MethodSpec) -> str:
     shown = {
         spec.name: f"What the pretext of {spec.name} shows the model",
-        f"{spec.name}-predicts": f"What {spec.name} predicts after its recipe for a CPU",
+        f"{spec.name}-predicts": f"What {spec.name} predicts after a short training on photographs",
     }
     return "\n\n".join(
         f"![{told}](../assets/methods/{name}.webp)"
