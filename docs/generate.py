@@ -33,6 +33,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "plugins": methods.overview_table,
     "benchmarks/results/probe.json": results.probes,
     "benchmarks/results/oracles.json": results.oracles,
+    "benchmarks/results/labels.json": results.labels,
 }
 
 

@@ -137,9 +137,9 @@ def _recipes(own: list[Outline]) -> Iterator[str]:
         if rows:
             yield "What it gave, trained / untrained (bold: better by more than twice the standard error):"
             yield table(head, rows)
-    if own and (labels := results.labels_of(own[0].method)):
+    if own and (labels := results.labels(own[0].method)):
         yield "### Few labels"
-        yield "Ten labels of each class of 10,000 images of clothing, 1,000 steps; [more](../results.md#few-labels)."
+        yield "Few labels of 10,000 images of clothing, 1,000 steps; [more](../results.md#few-labels)."
         yield labels
 
 

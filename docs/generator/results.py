@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from functools import cache
+from statistics import mean, pstdev
 from typing import Any
 
 from generator import ROOT
@@ -66,16 +67,21 @@ def oracles() -> str:
     return table(("loss", "peer", "largest difference", "why"), rows)
 
 
-def labels_of(method: str) -> str:
-    """What `benchmarks/labels.py` found for a method, beside labels alone."""
+def labels(method: str = "") -> str:
+    """What `benchmarks/labels.py` found for a method, or for all, beside labels alone; "" where it found nothing."""
+    found: dict[tuple[str, int, str], list[float]] = {}
+    for row in measured("labels").values():
+        case = (row["backbone"], row["per_class"], row["method"])
+        found.setdefault(case, []).append(100 * row["test_accuracy"])
     rows = []
-    for name in dict.fromkeys((method, "supervised")):
-        found = [row["test_accuracy"] for row in measured("labels").values() if row["method"] == name]
-        if not found:
-            return ""
-        listed = ", ".join(f"{100 * accuracy:.1f}" for accuracy in found)
-        rows.append((f"`{name}`", listed, f"{100 * sum(found) / len(found):.1f}"))
-    return table(("method", "accuracy of each seed, %", "mean, %"), rows)
+    for (backbone, per_class, name), accuracies in sorted(found.items()):
+        if method in ("", name):
+            alone = found.get((backbone, per_class, "supervised"), [])
+            beside = f"{mean(accuracies) - mean(alone):+.1f}" if alone and name != "supervised" else ""
+            spread = f"{mean(accuracies):.1f} ± {pstdev(accuracies):.1f}"
+            rows.append((f"`{name}`", f"`{backbone}`", str(per_class), str(len(accuracies)), spread, beside))
+    head = ("method", "backbone", "labels of each class", "seeds", "accuracy, %", "points above `supervised`")
+    return table(head, rows)
 
 
 def replicas_of(method: str) -> str:
