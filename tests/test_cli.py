@@ -209,7 +209,7 @@ def test_train_evaluate_and_export_call_what_does_the_work(run, fake_module):
     )
     fake_module(
         "kzoo.runs.report",
-        evaluate_run=lambda folder, console, sources=None: {"knn": 0.5},
+        evaluate_run=lambda folder, console, sources=None, recipe=None: {"knn": 0.5},
         export_run=lambda folder, formats, destination, console: calls.append((folder, formats, destination)),
     )
     assert run("train", "r.yaml", "--run-dir", "here", "--resume")[0] == 0
