@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kzoo.cli import complete
 from kzoo.cli.door import Debug, NewRunFolder, Overrides, Resume, command, importing_tensorflow
 from kzoo.system.console import make_console
 
@@ -24,7 +25,12 @@ class Scratch(StrEnum):
 @command
 def finetune(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a run or an export, or a preset.")],
-    data: Annotated[str, typer.Argument(metavar="DATA", help="A dataset with labels: folder:PATH, digits, ...")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="A dataset with labels: folder:PATH, digits, ...", autocompletion=complete.datasets
+        ),
+    ],
     head_only: Annotated[
         bool, typer.Option("--head-only", help="Train a linear head on the frozen backbone; else all of it learns.")
     ] = False,
