@@ -82,14 +82,14 @@ def test_the_recipes_differ_in_the_weights_they_begin_with_and_in_nothing_else(p
 
 
 def test_what_the_command_is_given_is_in_the_recipe(place):
-    wanted = Wanted(str(place / "run"), "digits", head_only=True, labels_per_class=10, steps=50)
+    wanted = Wanted(str(place / "run"), "digits", head_only=True, labels_per_class=10, steps=51)
     [tuned] = trainings(wanted, "no", ["train.batch_size=8"], place / "x")
     recipe = tuned.recipe
     assert tuned.folder == place / "x"
     assert recipe.method.options["backbone_rate"] == 0
     assert recipe.data.labels.per_class == 10
     assert recipe.data.labels.share == 1
-    assert recipe.train.epochs * recipe.train.steps_per_epoch == 50
+    assert recipe.train.epochs * recipe.train.steps_per_epoch == 51
     assert recipe.train.batch_size == 8
     [only] = trainings(wanted, "only", [], None)
     assert only.recipe.init_from is None

@@ -31,7 +31,7 @@ from kzoo.system.files import read_json
 
 METHOD, BROUGHT_BY = "supervised", "kzoo-joint"
 SCRATCH = "-from-scratch"
-_BATCH, _EPOCHS = 32, 10  # an epoch here is a stretch of steps: few labels would make very short ones
+_BATCH, _EPOCHS = 32, 10  # at most so many; an epoch here is a stretch of steps: few labels would make very short ones
 _PROBED = 10_000  # examples that the probes learn from, at most: here they are beside the point
 _RATE, _HEAD_RATE = 1e-3, 1e-2  # of Adam; a lone linear layer takes larger steps
 
@@ -107,7 +107,7 @@ def _document(wanted: Wanted, kept: Kept) -> dict[str, Any]:
         data["options"]["size"] = side
     elif side not in (spec.image_shape or ())[:1]:
         options["size"] = side
-    epochs = min(_EPOCHS, wanted.steps)
+    epochs = max(count for count in range(1, _EPOCHS + 1) if wanted.steps % count == 0)
     return {
         "kzoo": 1,
         "name": _name(wanted.data),
@@ -119,7 +119,7 @@ def _document(wanted: Wanted, kept: Kept) -> dict[str, Any]:
             "name": "adam",
             "learning_rate": _HEAD_RATE if wanted.head_only else _RATE,
             "weight_decay": 0.0,
-            "warmup_epochs": 0 if wanted.head_only else 0.5,
+            "warmup_epochs": 0 if wanted.head_only else epochs / 20,
         },
         "train": {
             "epochs": epochs,
