@@ -31,7 +31,7 @@ from rich.table import Table
 
 from kzoo.augment import view
 from kzoo.data import deterministic
-from kzoo.random import example_seeds, fold_in
+from kzoo.random import example_keys, fold_in
 from kzoo.runs.run import versions
 from kzoo.system.files import write_text
 
@@ -111,8 +111,8 @@ def kzoo_turn(images: np.ndarray, batches: int, small: bool) -> float:
     options = {"jitter": (0.4, 0.4, 0.4, 0.1), "blur_p": 0.0} if small else {}
 
     def two_views(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        seeds = example_seeds(0, 0, batch["id"])
-        return {f"view_{i}": view(batch["image"], fold_in(seeds, i), size, **options) for i in range(2)}
+        keys = example_keys(0, 0, batch["id"])
+        return {f"view_{i}": view(batch["image"], fold_in(keys, i), size, **options) for i in range(2)}
 
     data = tf.data.Dataset.from_tensor_slices({"image": images}).repeat().enumerate()
     data = data.map(lambda position, example: {**example, "id": position}).batch(count, drop_remainder=True)

@@ -318,7 +318,7 @@ def initial_logs(recipe: Recipe, batch: int) -> dict[str, float]:
     from kzoo.base.steps import StepLogs
     from kzoo.data import array_source
     from kzoo.layers import dropout_keys
-    from kzoo.random import example_seeds
+    from kzoo.random import example_keys
     from kzoo.runs import run as runs
 
     side = recipe.data.options.get("size") or SIDES[recipe.data.name]
@@ -336,7 +336,7 @@ def initial_logs(recipe: Recipe, batch: int) -> dict[str, float]:
     method.minimise = forward
     ids = tf.range(batch, dtype=tf.int64)
     raw = {"image": tf.constant(images), "id": ids, "label": tf.constant(labels, tf.int64)}
-    logs = method.train_step(method.transform(raw, example_seeds(0, 0, ids)))
+    logs = method.train_step(method.transform(raw, example_keys(0, 0, ids)))
     return {key: float(value) for key, value in logs.items()}
 
 

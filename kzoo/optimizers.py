@@ -111,13 +111,14 @@ class LARS(keras.optimizers.Optimizer):
         learning_rate: Any = 0.1,
         momentum: float = 0.9,
         l2: Any = 0.0,
-        trust: float = 1e-3,
+        trust_coefficient: float = 1e-3,
         decay_all: bool = False,
         name: str = "lars",
         **kwargs: Any,
     ):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
-        self.momentum, self.l2, self.trust, self.decay_all = momentum, _coefficient(l2), trust, decay_all
+        self.momentum, self.l2, self.decay_all = momentum, _coefficient(l2), decay_all
+        self.trust_coefficient = trust_coefficient
 
     def build(self, variables: Any) -> None:
         if self.built:
@@ -134,13 +135,13 @@ class LARS(keras.optimizers.Optimizer):
         if decays(variable):
             weight_norm, gradient_norm = _norm(variable), _norm(gradient)
             known = tf.logical_and(weight_norm > 0, gradient_norm > 0)
-            ratio = tf.cast(self.trust, variable.dtype) * weight_norm / tf.where(known, gradient_norm, 1.0)
+            ratio = tf.cast(self.trust_coefficient, variable.dtype) * weight_norm / tf.where(known, gradient_norm, 1.0)
             gradient = gradient * tf.where(known, ratio, tf.ones_like(ratio))
         self.assign(momentum, self.momentum * momentum + gradient)
         self.assign_sub(variable, learning_rate * momentum)
 
     def get_config(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("momentum", "trust", "decay_all")}
+        own = {name: getattr(self, name) for name in ("momentum", "trust_coefficient", "decay_all")}
         return {**super().get_config(), **own, "l2": _plain(self.l2)}
 
 
@@ -212,7 +213,7 @@ def build(settings: "Optimizer", *, batch_size: int, steps_per_epoch: int, epoch
     if settings.name == "sgd":
         return SGD(rate, momentum=settings.momentum, nesterov=settings.nesterov, **l2, **decoupled)
     if settings.name == "lars":
-        return LARS(rate, momentum=settings.momentum, trust=settings.trust, **l2, **decoupled)
+        return LARS(rate, momentum=settings.momentum, trust_coefficient=settings.trust_coefficient, **l2, **decoupled)
     return Adam(rate, epsilon=1e-8, **betas, **l2, **decoupled)  # "adam" and "adamw" differ in the decay alone
 
 

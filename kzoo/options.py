@@ -84,6 +84,25 @@ class ImageOptions(Options):
         return None
 
 
+class ImageBackboneOptions(Options):
+    """Options of backbones of images: normalisation of the input, inside the network (`kzoo.layers.image_input`)."""
+
+    mean: tuple[float, ...] | None = Field(
+        None, description="mean of each channel, in [0, 1], taken from the input; none: the input stays as it is"
+    )
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        None, description="standard deviation of each channel, in [0, 1], that the input is divided by"
+    )
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> "ImageBackboneOptions":
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std go together; give both or neither")
+        if self.mean is not None and self.std is not None and len(self.mean) != len(self.std):
+            raise ValueError(f"mean has {len(self.mean)} channels and std {len(self.std)}; give one value per channel")
+        return self
+
+
 class TFDSOptions(Options):
     """Options of every dataset named `tfds:<builder>`."""
 

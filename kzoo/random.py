@@ -7,10 +7,10 @@ in `tf.data`. The generator is SplitMix64 (Steele, Lea, Flood, "Fast splittable 
 
 Drawing twice from the same key gives the same numbers. Derive one key for each use:
 
-    angle = uniform(fold_in(seeds, "angle"), maxval=360.0)
-    flip = bernoulli(fold_in(seeds, "flip"), 0.5)
+    angle = uniform(fold_in(keys, "angle"), maxval=360.0)
+    flip = bernoulli(fold_in(keys, "flip"), 0.5)
 
-`seeds` is always int64 `[B]`; B may be unknown. A shape is a tuple of integers or scalar int32 tensors.
+`keys` is always int64 `[B]`; B may be unknown. A shape is a tuple of integers or scalar int32 tensors.
 """
 
 import functools
@@ -108,23 +108,23 @@ def _gauss(x: tf.Tensor) -> tf.Tensor:
     return in_double(_box_muller, _upper_fraction(bits), _next_fraction(bits))
 
 
-def _numbered(seeds: tf.Tensor, shape: Shape) -> tf.Tensor:
+def _numbered(keys: tf.Tensor, shape: Shape) -> tf.Tensor:
     """What `_mix` makes 64 random bits of: int64 `[B, *shape]`."""
-    return tf.reshape(seeds, [-1, *[1] * len(shape)]) + _counters(shape)
+    return tf.reshape(keys, [-1, *[1] * len(shape)]) + _counters(shape)
 
 
-def _bits(seeds: tf.Tensor, shape: Shape) -> tf.Tensor:
+def _bits(keys: tf.Tensor, shape: Shape) -> tf.Tensor:
     """64 random bits per element: int64 `[B, *shape]`."""
-    return _mix(_numbered(seeds, shape))
+    return _mix(_numbered(keys, shape))
 
 
-def fold_in(seeds: tf.Tensor, tag: int | str | tf.Tensor) -> tf.Tensor:
+def fold_in(keys: tf.Tensor, tag: int | str | tf.Tensor) -> tf.Tensor:
     """Keys of an independent stream, int64 `[B]`.
 
     tag: what the stream is for: a name, a number (of a view, a step), or an integer tensor, scalar or `[B]`.
     """
     mixed = _mixed_tag(tag) if isinstance(tag, str | int) else _mix(_FOLD + tf.cast(tag, tf.int64) * _GOLDEN)
-    return _mix(tf.bitwise.bitwise_xor(tf.convert_to_tensor(seeds, tf.int64), mixed))
+    return _mix(tf.bitwise.bitwise_xor(tf.convert_to_tensor(keys, tf.int64), mixed))
 
 
 @functools.cache
@@ -135,7 +135,7 @@ def _mixed_tag(tag: str | int) -> np.int64:
         return _mix(_FOLD + tf.constant(_signed(number)) * _GOLDEN).numpy()
 
 
-def example_seeds(seed: int, epoch: int | tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+def example_keys(seed: int, epoch: int | tf.Tensor, position: tf.Tensor) -> tf.Tensor:
     """The keys of a batch, int64 `[B]`: one per example and epoch.
 
     seed: the run's seed. epoch: integer or integer scalar tensor.
@@ -145,41 +145,41 @@ def example_seeds(seed: int, epoch: int | tf.Tensor, position: tf.Tensor) -> tf.
 
 
 def uniform(
-    seeds: tf.Tensor, shape: Shape = (), minval: float | tf.Tensor = 0.0, maxval: float | tf.Tensor = 1.0
+    keys: tf.Tensor, shape: Shape = (), minval: float | tf.Tensor = 0.0, maxval: float | tf.Tensor = 1.0
 ) -> tf.Tensor:
     """Float32 `[B, *shape]`, uniform in [minval, maxval). The bounds may be tensors that broadcast to the result."""
-    return minval + (maxval - minval) * _fraction(_numbered(seeds, shape))
+    return minval + (maxval - minval) * _fraction(_numbered(keys, shape))
 
 
-def normal(seeds: tf.Tensor, shape: Shape = ()) -> tf.Tensor:
+def normal(keys: tf.Tensor, shape: Shape = ()) -> tf.Tensor:
     """Float32 `[B, *shape]`, standard normal (Box & Muller 1958), within ±5.8."""
-    return _gauss(_numbered(seeds, shape))
+    return _gauss(_numbered(keys, shape))
 
 
-def bernoulli(seeds: tf.Tensor, p: float | tf.Tensor) -> tf.Tensor:
+def bernoulli(keys: tf.Tensor, p: float | tf.Tensor) -> tf.Tensor:
     """Bool `[B]`, true with probability p: never for 0, always for 1."""
-    return uniform(seeds) < p
+    return uniform(keys) < p
 
 
-def mask(seeds: tf.Tensor, shape: Shape, p: float) -> tf.Tensor:
+def mask(keys: tf.Tensor, shape: Shape, p: float) -> tf.Tensor:
     """Bool `[B, *shape]`, each true with probability p, to the nearest 1/65536: never for 0, always for 1.
 
     Four elements share the 64 bits of a draw, a quarter of the work of `uniform(...) < p`.
     """
     count = math.prod(shape)
     draws = (count + 3) // 4
-    sixteens = tf.reshape(tf.bitcast(_bits(seeds, (draws,)), tf.int16), [-1, 4 * draws])
+    sixteens = tf.reshape(tf.bitcast(_bits(keys, (draws,)), tf.int16), [-1, 4 * draws])
     below = tf.cast(sixteens[:, :count], tf.int32) < round(p * 2**16) - 2**15
     return tf.reshape(below, [-1, *shape])
 
 
-def integers(seeds: tf.Tensor, shape: Shape, minval: int | tf.Tensor, maxval: int | tf.Tensor) -> tf.Tensor:
+def integers(keys: tf.Tensor, shape: Shape, minval: int | tf.Tensor, maxval: int | tf.Tensor) -> tf.Tensor:
     """Int32 `[B, *shape]`, uniform over minval, ..., maxval - 1. The bounds may be tensors that broadcast to it."""
     span = tf.cast(maxval, tf.int64) - tf.cast(minval, tf.int64)
     # 32 random bits times the span, of which the upper half: no value is favoured by more than span / 2^32
-    return tf.cast(minval, tf.int32) + tf.cast(_shift(_shift(_bits(seeds, shape), 32) * span, 32), tf.int32)
+    return tf.cast(minval, tf.int32) + tf.cast(_shift(_shift(_bits(keys, shape), 32) * span, 32), tf.int32)
 
 
-def permutation(seeds: tf.Tensor, n: int | tf.Tensor) -> tf.Tensor:
+def permutation(keys: tf.Tensor, n: int | tf.Tensor) -> tf.Tensor:
     """Int32 `[B, n]`: each row the numbers 0, ..., n - 1 in random order, all orders equally likely."""
-    return tf.argsort(_bits(seeds, (n,)), axis=-1)
+    return tf.argsort(_bits(keys, (n,)), axis=-1)

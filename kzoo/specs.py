@@ -9,7 +9,8 @@ from typing import Any
 
 from kzoo.options import Options
 
-ABILITIES = ("token_subset", "masked_tokens")  # what a backbone may be able to do beside its outputs
+PATCH_ABILITIES = ("token_subset", "masked_tokens")  # see `kzoo.patches`
+ABILITIES = (*PATCH_ABILITIES, "dropout")  # what a backbone may be able to do beside its outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +77,11 @@ class BackboneSpec:
     with (length T, vocabulary size V) and takes int32 tokens `[B, T]`, in which 0 is padding.
     offers: "embedding" always; "map" for the last feature map, "map_1", "map_2", ... for earlier ones; "tokens". What
         it has under any options: one that names "map_1" may have more of the earlier maps.
-    abilities: what methods may ask of it beside its outputs (`kzoo.patches`): "token_subset", it encodes any subset of
-        an image's patches; "masked_tokens", it takes a vector in the place of some of them.
+    abilities: what methods may ask of it beside its outputs: "token_subset", it encodes any subset of an image's
+        patches; "masked_tokens", it takes a vector in the place of some of them (`kzoo.patches`); "dropout", its option
+        `dropout` is the share of features that training leaves out, by `kzoo.layers.Dropout`.
+    strides: pixels of the image for each position of map_1, map_2, ... and of map, fine to coarse, under its default
+        options; () where it says nothing of them.
     min_size: the smallest image side in pixels that it accepts.
     any_size: it can be built with height and width None, and one model then takes images of any size.
     check_options: options that make it small enough for the conformance suite (`kzoo check`).
@@ -97,6 +101,7 @@ class BackboneSpec:
     check_options: Mapping[str, Any] = field(default_factory=dict)
     abilities: tuple[str, ...] = ()
     expected_failures: Mapping[str, str] = field(default_factory=dict)
+    strides: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from kzoo import augment, random
 from kzoo.augment.colours import linear_colour
 from kzoo.errors import DataError
 
-MANY = random.example_seeds(0, 0, tf.range(4096))
+MANY = random.example_keys(0, 0, tf.range(4096))
 
 
 def pictures(n, height, width, channels=3, dtype=np.uint8):
@@ -23,8 +23,8 @@ def pictures(n, height, width, channels=3, dtype=np.uint8):
     return images if dtype == np.uint8 else images.astype(np.float32) / 255
 
 
-def seeds_for(n, seed=1):
-    return random.example_seeds(seed, 0, tf.range(n))
+def keys_for(n, seed=1):
+    return random.example_keys(seed, 0, tf.range(n))
 
 
 # ------------------------------------------------------------------------------------------------ slow references
@@ -88,8 +88,8 @@ CROPS = [(24, 32, 3, (16, 20)), (70, 80, 3, (20, 24)), (24, 20, 1, (70, 66)), (4
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_crop_is_the_reference(height, width, channels, size, dtype):
     images = pictures(6, height, width, channels, dtype)
-    boxes = augment.draw_crops(seeds_for(6), height, width)
-    flip = augment.draw_flips(seeds_for(6))
+    boxes = augment.draw_crops(keys_for(6), height, width)
+    flip = augment.draw_flips(keys_for(6))
     assert 0 < np.sum(flip) < 6
     views = augment.crop(images, boxes, flip, size)
     scaled = pictures(6, height, width, channels, np.float32)
@@ -156,7 +156,7 @@ def test_pad_crop_is_a_shift_of_the_padded_image(mode):
     images = pictures(40, 9, 12, 3, np.float32)
     margins = [(0, 0), (3, 3), (3, 3), (0, 0)]
     padded = np.pad(images, margins, mode=mode)
-    moved = augment.pad_crop(images, seeds_for(40), 3, mode).numpy()
+    moved = augment.pad_crop(images, keys_for(40), 3, mode).numpy()
     found = set()
     for i in range(40):
         places = [
@@ -175,7 +175,7 @@ def test_pad_crop_is_a_shift_of_the_padded_image(mode):
 
 def test_pad_crop_refuses_an_unknown_mode():
     with pytest.raises(DataError, match="'reflect' or 'constant'"):
-        augment.pad_crop(pictures(1, 8, 8), seeds_for(1), mode="wrap")
+        augment.pad_crop(pictures(1, 8, 8), keys_for(1), mode="wrap")
 
 
 def test_rotate90_is_numpy_s():
@@ -204,7 +204,7 @@ def test_only_squares_are_turned(turn):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_jitter_is_the_reference(channels):
     images = pictures(8, 10, 12, channels, np.float32)
-    factors = augment.draw_jitter(seeds_for(8), 0.8, 0.8, 0.8, 0.2, p=1.0)
+    factors = augment.draw_jitter(keys_for(8), 0.8, 0.8, 0.8, 0.2, p=1.0)
     expected = [reference_colour(image, *f) for image, *f in zip(images, *(f.numpy() for f in factors), strict=True)]
     assert np.max(expected) > 1  # so that the clip is seen
     np.testing.assert_allclose(augment.jitter(images, factors), np.clip(expected, 0, 1), atol=2e-6)
@@ -247,11 +247,11 @@ def test_drawn_factors_keep_their_ranges_and_frequency():
 
 def test_greyscale_is_the_luminance_of_the_chosen():
     images = pictures(32, 4, 4, 3, np.float32)
-    chosen = augment.draw_greyscale(seeds_for(32), 0.5).numpy()
+    chosen = augment.draw_greyscale(keys_for(32), 0.5).numpy()
     assert 0 < chosen.sum() < 32
     expected = images.copy()
     expected[chosen] = (images @ augment.LUMINANCE)[chosen][..., None]
-    np.testing.assert_allclose(augment.greyscale(images, seeds_for(32), 0.5), expected, atol=1e-6)
+    np.testing.assert_allclose(augment.greyscale(images, keys_for(32), 0.5), expected, atol=1e-6)
     assert abs(np.mean(augment.draw_greyscale(MANY)) - 0.2) < 4 * np.sqrt(0.16 / 4096)
 
 
@@ -268,7 +268,7 @@ def test_hsv_power_is_the_reference():
     import colorsys
 
     images = pictures(5, 4, 4, 3, np.float32)
-    drawn = augment.draw_hsv_power(seeds_for(5))
+    drawn = augment.draw_hsv_power(keys_for(5))
     factor, power, offset, hue = (part.numpy() for part in drawn)
     expected = np.zeros_like(images)
     for n in range(5):
@@ -301,9 +301,9 @@ def test_hsv_parameters_keep_their_ranges():
 
 def test_grey_images_have_a_value_but_no_colour():
     grey = pictures(3, 6, 6, 1, np.float32)
-    np.testing.assert_array_equal(augment.greyscale(grey, seeds_for(3), 1.0), grey)
-    np.testing.assert_array_equal(augment.color_jitter(grey, seeds_for(3), 0.0, 0.0, 0.9, 0.5, p=1.0), grey)
-    drawn = augment.draw_hsv_power(seeds_for(3))
+    np.testing.assert_array_equal(augment.greyscale(grey, keys_for(3), 1.0), grey)
+    np.testing.assert_array_equal(augment.color_jitter(grey, keys_for(3), 0.0, 0.0, 0.9, 0.5, p=1.0), grey)
+    drawn = augment.draw_hsv_power(keys_for(3))
     factor, power, offset = (part.numpy()[:, 1, None, None, None] for part in drawn[:3])
     np.testing.assert_allclose(augment.hsv_power(grey, drawn), np.clip(factor * grey**power + offset, 0, 1), atol=1e-6)
 
@@ -352,9 +352,9 @@ def test_a_full_kernel_blurs_small_images_as_pillow_does():
 
 def test_a_view_s_blur_kernel_reaches_the_blur():
     images = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3)).astype("uint8")
-    seeds, still = seeds_for(64), {"scale": (1.0, 1.0), "jitter_p": 0.0, "greyscale_p": 0.0, "blur_p": 1.0}
+    keys, still = keys_for(64), {"scale": (1.0, 1.0), "jitter_p": 0.0, "greyscale_p": 0.0, "blur_p": 1.0}
     least = {  # of the image with the largest sigma, whose neighbours differ least
-        kernel: np.var(np.diff(augment.view(images, seeds, 32, blur_kernel=kernel, **still), axis=1), axis=(1, 2, 3))
+        kernel: np.var(np.diff(augment.view(images, keys, 32, blur_kernel=kernel, **still), axis=1), axis=(1, 2, 3))
         for kernel in ("share", "full")
     }
     assert least["full"].min() < 0.5 * least["share"].min()
@@ -416,14 +416,14 @@ def test_patch_mask_hides_the_same_number_everywhere(grid, ratio, hidden):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_view_is_the_reference_chain(source, size, channels):
     n = 6
-    images, seeds = pictures(n, source, source, channels), seeds_for(n, 4)
+    images, keys = pictures(n, source, source, channels), keys_for(n, 4)
     options = {"scale": (0.2, 1.0), "jitter_p": 0.9, "greyscale_p": 0.4, "blur_p": 0.6, "solarize_p": 0.3}
-    views = augment.view(images, seeds, size, **options).numpy()
+    views = augment.view(images, keys, size, **options).numpy()
 
-    boxes, flip = augment.draw_crops(seeds, source, source, (0.2, 1.0)).numpy(), augment.draw_flips(seeds).numpy()
-    factors = [f.numpy() for f in augment.draw_jitter(seeds, 0.8, 0.8, 0.8, 0.2, 0.9)]
-    grey, sigma = augment.draw_greyscale(seeds, 0.4).numpy(), augment.draw_blur(seeds, p=0.6).numpy()
-    neutral = augment.solarize(tf.ones([n, 1, 1, 1]), seeds, 0.3).numpy().ravel() == 1
+    boxes, flip = augment.draw_crops(keys, source, source, (0.2, 1.0)).numpy(), augment.draw_flips(keys).numpy()
+    factors = [f.numpy() for f in augment.draw_jitter(keys, 0.8, 0.8, 0.8, 0.2, 0.9)]
+    grey, sigma = augment.draw_greyscale(keys, 0.4).numpy(), augment.draw_blur(keys, p=0.6).numpy()
+    neutral = augment.solarize(tf.ones([n, 1, 1, 1]), keys, 0.3).numpy().ravel() == 1
     assert 0 < grey.sum() < n
     assert 0 < (sigma > 0).sum() < n
     for i in range(n):
@@ -442,12 +442,12 @@ def test_view_is_the_reference_chain(source, size, channels):
 
 
 def test_view_draws_as_the_single_functions_do():
-    images, seeds = 0.4 + 0.2 * pictures(8, 40, 40, 3, np.float32), seeds_for(8)  # so muted that nothing is clipped
-    chain = augment.random_resized_crop(images, seeds, 32, (0.3, 1.0))
-    chain = augment.color_jitter(chain, seeds, 0.3, 0.0, 0.3, 0.05)  # no contrast: its pivot differs a little
-    chain = augment.greyscale(chain, seeds)
-    chain = augment.gaussian_blur(chain, seeds)
-    fused = augment.view(images, seeds, 32, scale=(0.3, 1.0), jitter=(0.3, 0.0, 0.3, 0.05))
+    images, keys = 0.4 + 0.2 * pictures(8, 40, 40, 3, np.float32), keys_for(8)  # so muted that nothing is clipped
+    chain = augment.random_resized_crop(images, keys, 32, (0.3, 1.0))
+    chain = augment.color_jitter(chain, keys, 0.3, 0.0, 0.3, 0.05)  # no contrast: its pivot differs a little
+    chain = augment.greyscale(chain, keys)
+    chain = augment.gaussian_blur(chain, keys)
+    fused = augment.view(images, keys, 32, scale=(0.3, 1.0), jitter=(0.3, 0.0, 0.3, 0.05))
     np.testing.assert_allclose(fused, chain, atol=1e-5)
 
 
@@ -476,55 +476,55 @@ def function(request):
 
 def test_same_seeds_repeat_and_others_differ(function):
     images = pictures(12, 32, 32)
-    once = function(images, seeds_for(12)).numpy()
-    np.testing.assert_array_equal(once, function(images, seeds_for(12)))
-    assert not np.array_equal(once, function(images, seeds_for(12, seed=2)))
+    once = function(images, keys_for(12)).numpy()
+    np.testing.assert_array_equal(once, function(images, keys_for(12)))
+    assert not np.array_equal(once, function(images, keys_for(12, seed=2)))
 
 
 def test_values_are_floats_in_the_unit_interval_from_uint8_and_float(function):
     images = pictures(12, 32, 32)
-    from_bytes = function(images, seeds_for(12)).numpy()
+    from_bytes = function(images, keys_for(12)).numpy()
     assert from_bytes.dtype == np.float32
     assert from_bytes.min() >= 0
     assert from_bytes.max() <= 1
     assert from_bytes.max() > 0.2
-    from_floats = function(images.astype(np.float32) / 255, seeds_for(12)).numpy()
+    from_floats = function(images.astype(np.float32) / 255, keys_for(12)).numpy()
     differs = np.abs(from_bytes - from_floats) > 1e-5
     assert differs.mean() < 1e-3  # solarize, at its threshold
 
 
 def test_an_example_does_not_depend_on_its_batch(function):
-    images, seeds = pictures(12, 32, 32), seeds_for(12)
-    together = function(images, seeds).numpy()
+    images, keys = pictures(12, 32, 32), keys_for(12)
+    together = function(images, keys).numpy()
     for part in (slice(3, 4), slice(5, 12)):
-        np.testing.assert_allclose(function(images[part], seeds[part]), together[part], atol=1e-5)
+        np.testing.assert_allclose(function(images[part], keys[part]), together[part], atol=1e-5)
     order = np.arange(12)[::-1].copy()
-    np.testing.assert_allclose(function(images[order], tf.gather(seeds, order)), together[order], atol=1e-5)
+    np.testing.assert_allclose(function(images[order], tf.gather(keys, order)), together[order], atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 3, 8])
 def test_what_is_drawn_is_the_same_to_the_bit_in_batches_of_any_size(count):
-    def drawn(seeds):
-        colour = linear_colour(augment.draw_jitter(seeds, 0.8, 0.8, 0.8, 0.2), 3)
-        boxes = augment.draw_crops(seeds, 2000, 3000), augment.draw_erasures(seeds, 2000, 3000)
-        return *colour, *boxes, *augment.draw_hsv_power(seeds), augment.draw_blur(seeds)
+    def drawn(keys):
+        colour = linear_colour(augment.draw_jitter(keys, 0.8, 0.8, 0.8, 0.2), 3)
+        boxes = augment.draw_crops(keys, 2000, 3000), augment.draw_erasures(keys, 2000, 3000)
+        return *colour, *boxes, *augment.draw_hsv_power(keys), augment.draw_blur(keys)
 
-    seeds = seeds_for(24)
-    parts = [drawn(seeds[start : start + count]) for start in range(0, 24, count)]
-    for together, *apart in zip(drawn(seeds), *parts, strict=True):
+    keys = keys_for(24)
+    parts = [drawn(keys[start : start + count]) for start in range(0, 24, count)]
+    for together, *apart in zip(drawn(keys), *parts, strict=True):
         np.testing.assert_array_equal(together, np.concatenate(apart))
 
 
 def test_unknown_batch_in_tf_data_and_a_remainder(function):
-    images, seeds = pictures(12, 32, 32), seeds_for(12)
-    data = tf.data.Dataset.from_tensor_slices((images, seeds)).batch(5).map(function)
-    np.testing.assert_allclose(np.concatenate(list(data)), function(images, seeds), atol=1e-5)
+    images, keys = pictures(12, 32, 32), keys_for(12)
+    data = tf.data.Dataset.from_tensor_slices((images, keys)).batch(5).map(function)
+    np.testing.assert_allclose(np.concatenate(list(data)), function(images, keys), atol=1e-5)
     assert data.element_spec.shape[0] is None
     assert data.element_spec.shape[1:].is_fully_defined()
 
 
 def test_grey_images_are_taken(function):
-    out = function(pictures(12, 32, 32, 1), seeds_for(12))
+    out = function(pictures(12, 32, 32, 1), keys_for(12))
     assert out.shape[3] == 1
     assert len(np.unique(out)) > 100
 
@@ -546,7 +546,7 @@ IDENTITIES = {
 @pytest.mark.parametrize("side", [20, 68])
 def test_with_probability_0_nothing_changes(name, side):
     images = pictures(5, side, side, 3, np.float32)
-    np.testing.assert_array_equal(IDENTITIES[name](images, seeds_for(5)), images)
+    np.testing.assert_array_equal(IDENTITIES[name](images, keys_for(5)), images)
 
 
 def test_an_empty_batch_stays_empty():
@@ -558,11 +558,11 @@ def test_an_empty_batch_stays_empty():
 @pytest.mark.parametrize("shape", [(2, 8, 8, 2), (8, 8, 3)])
 def test_other_shapes_are_refused(shape):
     with pytest.raises(DataError, match="1 or 3 channels"):
-        augment.view(tf.zeros(shape), seeds_for(2), 8)
+        augment.view(tf.zeros(shape), keys_for(2), 8)
 
 
 def test_images_of_unknown_size_can_be_cropped():
-    images, seeds = pictures(4, 40, 50), seeds_for(4)
+    images, keys = pictures(4, 40, 50), keys_for(4)
     spec = [tf.TensorSpec([None, None, None, 3], tf.uint8), tf.TensorSpec([None], tf.int64)]
     dynamic = tf.function(functools.partial(augment.view, size=32), input_signature=spec)
-    np.testing.assert_allclose(dynamic(images, seeds), augment.view(images, seeds, 32), atol=1e-5)
+    np.testing.assert_allclose(dynamic(images, keys), augment.view(images, keys, 32), atol=1e-5)

@@ -47,9 +47,9 @@ def one_by_one(source: Source) -> Source:
     return Source(source.name, source.size, source.classes, source.image_shape, source.examples, source.decode)
 
 
-def noisy(batch, seeds):
+def noisy(batch, keys):
     """A transform with randomness, so that the tests see the keys too."""
-    return {"id": batch["id"], "image": to_float(batch["image"]) + random.uniform(seeds, (2, 2, 1)), "seed": seeds}
+    return {"id": batch["id"], "image": to_float(batch["image"]) + random.uniform(keys, (2, 2, 1)), "seed": keys}
 
 
 def take(source: Source, count: int, **arguments) -> list[dict[str, np.ndarray]]:
@@ -87,7 +87,7 @@ def test_order_and_keys_depend_on_seed_epoch_and_position_alone():
     for step, batch in enumerate(whole):
         epoch, within = divmod(step, STEPS)
         positions = within * BATCH + tf.range(BATCH, dtype=tf.int64)
-        np.testing.assert_array_equal(batch["seed"], random.example_seeds(5, epoch, positions))
+        np.testing.assert_array_equal(batch["seed"], random.example_keys(5, epoch, positions))
 
 
 def test_half_the_batch_sees_the_same_examples_and_the_same_randomness():
@@ -404,7 +404,7 @@ def test_a_prepared_builder_is_read_with_its_classes(toy):
 
 
 def take_ids(source):
-    stream = training_stream(source, lambda batch, seeds: batch["id"], batch_size=4, seed=3)
+    stream = training_stream(source, lambda batch, keys: batch["id"], batch_size=4, seed=3)
     return list(stream.take(3).as_numpy_iterator())
 
 

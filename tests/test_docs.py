@@ -2,14 +2,17 @@
 
 import importlib
 import importlib.util
+import json
 import re
 import shlex
 import shutil
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +25,7 @@ import kzoo
 from kzoo.cli import app as cli
 from kzoo.plugins import registry
 from kzoo.plugins.load import load_plugins
-from kzoo.random import example_seeds
+from kzoo.random import example_keys
 from kzoo.recipe.load import load
 from kzoo.train.loop import train
 
@@ -165,7 +168,7 @@ def trained_echo() -> tuple[kzoo.Method, dict[str, Any]]:
     method.compile("sgd")
     images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1), dtype="uint8")
     raw = {"image": tf.constant(images), "id": tf.range(16, dtype="int64")}
-    batch = method.transform(raw, example_seeds(0, 0, raw["id"]))
+    batch = method.transform(raw, example_keys(0, 0, raw["id"]))
     before = [np.array(weight) for weight in method.trainable_variables]
     assert np.isfinite(method.train_step(batch)["loss"])
     moved = [np.any(old != np.array(new)) for old, new in zip(before, method.trainable_variables, strict=True)]
@@ -205,3 +208,55 @@ def test_commands_and_snippets_are_found_where_they_stand():
         assert len([fence for fence in fences(page) if fence.language == "python"]) == text.count("\n```python")
     assert len(calls(ROOT / "README.md")) > 0
     assert any(fence.language == "python" for fence in fences(ROOT / "README.md"))
+
+
+class Tracker:
+    """What the logger on the page of plugins asks of MLflow: (run, step, figures) of each call."""
+
+    def __init__(self):
+        self.figures, self.params, self.runs = [], {}, 0
+
+    def set_tracking_uri(self, uri):
+        self.uri = uri
+
+    def set_experiment(self, experiment):
+        self.experiment = experiment
+
+    @contextmanager
+    def start_run(self, run_id, run_name):
+        if run_id is None:
+            self.runs += 1
+            run_id = f"{run_name}-{self.runs}"
+        self.run_id = run_id
+        yield SimpleNamespace(info=SimpleNamespace(run_id=run_id))
+
+    def log_params(self, params):
+        self.params[self.run_id] = params
+
+    def log_metrics(self, figures, step):
+        self.figures.append((self.run_id, step, figures))
+
+
+def test_the_logger_of_the_page_on_plugins_logs_and_goes_on_after_a_resume(tmp_path, monkeypatch, fake, install):
+    for fence in fences(ROOT / "docs/plugins.md"):
+        if fence.title:
+            path = tmp_path / fence.title
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(fence.code)
+    monkeypatch.syspath_prepend(str(tmp_path / "kzoo-mlflow/src"))
+    tracker = Tracker()
+    monkeypatch.setitem(sys.modules, "mlflow", tracker)
+    found = install(fake("mlflow", load=lambda: importlib.import_module("kzoo_mlflow.plugin")))
+    method = SimpleNamespace(name="simclr", options={"temperature": 0.2})
+    recipe = SimpleNamespace(name="quick", method=method, callbacks={"mlflow": {"experiment": "digits"}})
+    [[logger], broken] = found.callbacks(recipe, tmp_path)
+    assert broken == []
+    logger.on_epoch_end(0, {"loss": np.float32(2.5)})
+    [[resumed], _] = found.callbacks(recipe, tmp_path)
+    resumed.set_state(json.loads(json.dumps(logger.get_state())))
+    resumed.on_epoch_end(1, {"loss": 1.5})
+    assert tracker.figures == [("quick-1", 0, {"loss": 2.5}), ("quick-1", 1, {"loss": 1.5})]
+    assert tracker.params == {"quick-1": {"method": "simclr", "temperature": 0.2}}
+    assert (tracker.uri, tracker.experiment) == ("mlruns", "digits")
+    recipe.callbacks = {}
+    assert found.callbacks(recipe, tmp_path) == ([], [])

@@ -1,6 +1,8 @@
 """`kzoo embed`: every example once, under its name, in three formats; what was done before a kill is not done again."""
 
 import json
+import subprocess
+import sys
 from io import StringIO
 
 import numpy as np
@@ -186,3 +188,35 @@ def test_several_devices_read_a_batch_as_one_does(run):
         shared = kzoo.load_backbone(run)
     read = embedding.on_all(strategy, make_reader(shared, ("embedding",)))
     np.testing.assert_allclose(read(tf.constant(images))["embedding"], alone, atol=1e-5)
+
+
+ONLY_TRAINING_NEEDS = ("matplotlib", "sklearn", "tensorboard", "threadpoolctl")
+LOAD_AND_SERVE = """
+import sys
+for name in sys.argv[1].split(","):
+    sys.modules[name] = None  # an import of it raises
+from pathlib import Path
+from rich.console import Console
+import kzoo
+from kzoo.cli.app import main
+from kzoo.runs.report import export_run
+run, pictures, out = map(Path, sys.argv[2:])
+export_run(run, ["saved_model"], out / "exports", Console(quiet=True))
+[export] = (out / "exports").glob("*/1")
+print(kzoo.load_backbone(run).count_params() == kzoo.load_backbone(export).count_params() > 0)
+for call in (["list", "backbones", "convnet4"], ["embed", str(run), f"folder:{pictures}", "--out", str(out / "e.npz")]):
+    try:
+        main(call)
+    except SystemExit as stop:
+        print("ended with", stop.code)
+"""
+
+
+def test_what_only_training_needs_may_be_missing_where_a_backbone_is_loaded_exported_and_used(run, pictures, tmp_path):
+    call = [sys.executable, "-c", LOAD_AND_SERVE, ",".join(ONLY_TRAINING_NEEDS), str(run), str(pictures), str(tmp_path)]
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = done.stdout.splitlines()
+    assert told[0] == "True", done.stdout
+    assert [line for line in told if line.startswith("ended")] == ["ended with 0"] * 2, done.stdout + done.stderr
+    assert len(table.read(tmp_path / "e.npz").name) == 10

@@ -378,8 +378,8 @@ def test_large_sets_are_shuffled_by_file_and_still_resume(tmp_path, monkeypatch)
         colours(tmp_path / "train", (f"{number:02d}.png", (number, 0, 0)), size=(4, 4))
     source = folder_source(str(tmp_path), "train", FolderOptions())
 
-    def flat(batch, seeds):
-        return {"id": batch["id"], "red": batch["image"][:, 0, 0, 0], "seed": seeds}
+    def flat(batch, keys):
+        return {"id": batch["id"], "red": batch["image"][:, 0, 0, 0], "seed": keys}
 
     stream = list(training_stream(source, flat, batch_size=5, seed=1).take(8).as_numpy_iterator())
     ids = np.concatenate([batch["id"] for batch in stream])

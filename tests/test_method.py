@@ -15,6 +15,7 @@ from kzoo.errors import DataError, OptionsError, StrategyError, SurroundingsErro
 from kzoo.method import Group, Method
 from kzoo.random import fold_in
 from kzoo.schedules import Linear
+from kzoo.testing import fakes
 
 
 class MeanOptions(kzoo.Options):
@@ -49,7 +50,7 @@ def backbone(size=4, channels=1, width=3):
 
 
 def images(count=32, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (count, 4, 4, 1)).astype("uint8")
+    return fakes.images(count, 4, 1, seed)
 
 
 def method(kind=Mean, **options):
@@ -58,9 +59,7 @@ def method(kind=Mean, **options):
 
 
 def batch_of(model, count=8):
-    return model.transform(
-        {"image": tf.constant(images(count)), "id": tf.range(count, dtype=tf.int64)}, tf.range(count, dtype=tf.int64)
-    )
+    return fakes.batch_of(model, images(count))
 
 
 def test_everything_is_built_before_compile():

@@ -24,6 +24,7 @@ FILES = {
     "src/kzoo_two_words/two_words.py",
     "tests/test_two_words.py",
 }
+SECOND = {"method": {"src/kzoo_two_words/two_words_teacher.py"}, "backbone": set()}
 
 
 def files(folder: Path) -> set[str]:
@@ -35,7 +36,7 @@ def test_it_writes_a_distribution(kind, brings, install, tmp_path):
     install()
     folder = new.create("two_words", kind, tmp_path)
     assert folder == tmp_path / "kzoo-two-words"
-    assert files(folder) == FILES
+    assert files(folder) == FILES | SECOND[kind]
     assert [path.name for path in tmp_path.iterdir()] == ["kzoo-two-words"]
     assert brings in (folder / "src/kzoo_two_words/two_words.py").read_text()
     text = "".join((folder / name).read_text() for name in FILES).lower()
@@ -127,9 +128,15 @@ def newcomer(fresh_environment):
     return fresh_environment
 
 
-def test_the_method_passes_the_suite_under_an_optimised_python_too(newcomer):
+@pytest.mark.parametrize("method", ["acme", "acme_teacher"])
+def test_the_methods_pass_the_suite_under_an_optimised_python_too(method, newcomer):
     """`python -O` leaves assert statements out: whatever the suite does may not stand in one."""
-    answer = newcomer.run("python", "-O", "-m", "kzoo", "check", "acme")
+    answer = newcomer.run("python", "-O", "-m", "kzoo", "check", method)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_the_test_of_the_second_method_holds(newcomer):
+    answer = newcomer.run("python", "-m", "pytest", "-q", "-k", "tenth", cwd=newcomer.folder / "kzoo-acme")
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 

@@ -59,7 +59,12 @@ def test_decay_scope_says_whether_biases_decay(name):
     moved = {}
     for scope in ("weights", "all"):
         settings = Optimizer(
-            name=name, learning_rate=0.1, weight_decay=0.5, schedule="constant", decay_scope=scope, trust=1.0
+            name=name,
+            learning_rate=0.1,
+            weight_decay=0.5,
+            schedule="constant",
+            decay_scope=scope,
+            trust_coefficient=1.0,
         )
         made = optimizers.build(settings, batch_size=1, steps_per_epoch=10, epochs=1)
         made = optimizers.another(made, 1.0)  # the scope is part of the configuration

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pydantic import Field
 
 from kzoo import MethodSpec, Options, hookimpl
 from kzoo.plugins.load import load_plugins
@@ -220,6 +221,47 @@ def test_callbacks_of_a_plugin_that_raises_are_reported_and_the_others_kept(inst
     assert callbacks == [("callback for", Path("run"))]
     assert [record.name for record in broken] == ["raising"]
     assert broken[0].problem == "kzoo_callbacks raised OSError: no logger"
+
+
+class LoggerOptions(Options):
+    project: str = Field(description="what runs belong to")
+    every: int = Field(1, ge=1, description="epochs between two figures")
+
+
+class Logger:
+    @hookimpl
+    def kzoo_callback_options(self):
+        return LoggerOptions
+
+    @hookimpl
+    def kzoo_callbacks(self, options, worker):
+        yield options, worker
+
+
+class OnTheFirst(Logger):
+    @hookimpl
+    def kzoo_callbacks(self, options):
+        yield "first", options
+
+
+def test_callbacks_are_told_what_the_recipe_says_to_their_plugin_and_which_worker_asks(install, fake):
+    found = install(fake("all", load=Logger), fake("first", load=OnTheFirst))
+    recipe = SimpleNamespace(callbacks={"all": {"project": "cats"}})
+    told = LoggerOptions(project="cats")
+    assert found.callbacks(recipe, Path("run")) == ([(told, 0), ("first", None)], [])
+    assert found.callbacks(recipe, Path("run"), worker=1) == ([(told, 1)], [])
+
+
+def test_options_of_callbacks_must_be_options(install, fake):
+    class Dict(Logger):
+        @hookimpl
+        def kzoo_callback_options(self):
+            return dict
+
+    found = install(fake("dict", load=Dict))
+    assert [record.problem for record in found.broken] == [
+        "TypeError: kzoo_callback_options returned <class 'dict'>; expected a subclass of kzoo.Options"
+    ]
 
 
 def test_a_real_distribution_is_found_and_a_broken_one_beside_it(distribution):

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from kzoo import random
 
-SEEDS = random.example_seeds(3, 0, tf.range(4096))
+SEEDS = random.example_keys(3, 0, tf.range(4096))
 MASK = 2**64 - 1
 
 
@@ -65,15 +65,15 @@ def correlation(a, b):
     return abs(np.corrcoef(np.ravel(a), np.ravel(b))[0, 1])
 
 
-@pytest.mark.parametrize("seeds", [SEEDS, tf.range(4096, dtype=tf.int64)], ids=["example_seeds", "consecutive"])
-def test_neighbours_and_streams_do_not_correlate(seeds):
-    u = random.uniform(seeds, (8,)).numpy()
+@pytest.mark.parametrize("keys", [SEEDS, tf.range(4096, dtype=tf.int64)], ids=["example_keys", "consecutive"])
+def test_neighbours_and_streams_do_not_correlate(keys):
+    u = random.uniform(keys, (8,)).numpy()
     limit = 4 / np.sqrt(8 * 4095)
     assert correlation(u[1:], u[:-1]) < limit  # neighbouring examples
     assert correlation(u[:, 1:], u[:, :-1]) < limit * 8 / 7  # neighbouring draws of an example
     for tag in ("crop", "colour", 0, 1, -1):
-        assert correlation(u, random.uniform(random.fold_in(seeds, tag), (8,))) < limit  # a stream and its parent
-    streams = [random.uniform(random.fold_in(seeds, tag), (8,)) for tag in (0, 1, "a", "b")]
+        assert correlation(u, random.uniform(random.fold_in(keys, tag), (8,))) < limit  # a stream and its parent
+    streams = [random.uniform(random.fold_in(keys, tag), (8,)) for tag in (0, 1, "a", "b")]
     for i in range(4):
         for j in range(i):
             assert correlation(streams[i], streams[j]) < limit
@@ -87,7 +87,7 @@ def test_correlation_test_sees_a_dependence():
 
 
 def test_all_keys_differ():
-    epochs = [random.example_seeds(seed, epoch, tf.range(1000)).numpy() for seed in (0, 1) for epoch in range(5)]
+    epochs = [random.example_keys(seed, epoch, tf.range(1000)).numpy() for seed in (0, 1) for epoch in range(5)]
     folded = [random.fold_in(epochs[0], tag).numpy() for tag in ("a", "b", "view_0", "view_1", 0, 1, 2, -1)]
     keys = np.concatenate(epochs + folded)
     assert len(np.unique(keys)) == 18 * 1000
@@ -107,24 +107,24 @@ def test_tags_as_tensors_and_per_example():
     assert random.fold_in(SEEDS[:3], tf.constant([7, 8, 7]))[1] != as_int[1]
 
 
-def everything(seeds):
+def everything(keys):
     return {
-        "fold_in": random.fold_in(seeds, "x"),
-        "uniform": random.uniform(seeds, (2, 3), -1.0, 4.0),
-        "normal": random.normal(seeds, (5,)),
-        "bernoulli": random.bernoulli(seeds, 0.3),
-        "mask": random.mask(seeds, (2, 3), 0.3),
-        "integers": random.integers(seeds, (4,), -3, 9),
-        "permutation": random.permutation(seeds, 7),
+        "fold_in": random.fold_in(keys, "x"),
+        "uniform": random.uniform(keys, (2, 3), -1.0, 4.0),
+        "normal": random.normal(keys, (5,)),
+        "bernoulli": random.bernoulli(keys, 0.3),
+        "mask": random.mask(keys, (2, 3), 0.3),
+        "integers": random.integers(keys, (4,), -3, 9),
+        "permutation": random.permutation(keys, 7),
     }
 
 
 def test_same_in_eager_graph_and_tf_data_for_any_batch():
-    seeds = SEEDS[:12]
-    expected = everything(seeds)
-    graph = tf.function(everything, input_signature=[tf.TensorSpec([None], tf.int64)])(seeds)
+    keys = SEEDS[:12]
+    expected = everything(keys)
+    graph = tf.function(everything, input_signature=[tf.TensorSpec([None], tf.int64)])(keys)
     for batch_size in (1, 5, 12):
-        parts = list(tf.data.Dataset.from_tensor_slices(seeds).batch(batch_size).map(everything))
+        parts = list(tf.data.Dataset.from_tensor_slices(keys).batch(batch_size).map(everything))
         for name, value in expected.items():
             np.testing.assert_array_equal(value, graph[name], err_msg=name)
             np.testing.assert_array_equal(value, tf.concat([part[name] for part in parts], 0), err_msg=name)
@@ -133,9 +133,9 @@ def test_same_in_eager_graph_and_tf_data_for_any_batch():
 def test_epoch_may_be_a_tensor():
     @tf.function
     def keys(epoch):
-        return random.example_seeds(5, epoch, tf.constant([2, 9]))
+        return random.example_keys(5, epoch, tf.constant([2, 9]))
 
-    np.testing.assert_array_equal(keys(tf.constant(4, tf.int64)), random.example_seeds(5, 4, tf.constant([2, 9])))
+    np.testing.assert_array_equal(keys(tf.constant(4, tf.int64)), random.example_keys(5, 4, tf.constant([2, 9])))
     assert not np.any(keys(tf.constant(5)).numpy() == keys(tf.constant(4)).numpy())
 
 

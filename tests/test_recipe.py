@@ -228,8 +228,8 @@ WRONG = {
         "r.yaml:9: optimizer.learning_rate: missing; only sgd has a default, adam needs its own",
     ),
     "setting of another optimizer": (
-        ("per: 256", "trust: 0.1"),
-        "r.yaml:11: optimizer.trust: only lars can use it, not sgd",
+        ("per: 256", "trust_coefficient: 0.1"),
+        "r.yaml:11: optimizer.trust_coefficient: only lars can use it, not sgd",
     ),
     "coupled adamw": (
         ("per: 256", "name: adamw\n  decay: coupled"),
@@ -570,3 +570,31 @@ def test_a_step_that_the_method_cannot_make_is_refused_by_name(overrides, proble
     lines = problems(write(SOUND), *overrides, "seed=x")  # which is always wrong
     found = [line for line in lines if line.startswith("--set train.")]
     assert found == [f"--set {overrides[-1]}: {problem}"] * bool(problem)
+
+
+# ---- callbacks -------------------------------------------------------------------------------------------------------
+
+
+class LoggerOptions(Options):
+    project: str = Field(description="what runs belong to")
+    every: int = Field(1, ge=1, description="epochs between two figures")
+
+
+@pytest.fixture
+def logger(stub, fake, install):
+    return install(stub, fake("my_logger", callback_options=lambda: LoggerOptions))
+
+
+def test_what_a_recipe_says_to_callbacks_is_checked_and_written_out_in_full(write, logger):
+    recipe = load(write(SOUND + "callbacks: {my_logger: {project: cats}}\n"))
+    assert recipe.callbacks == {"my_logger": {"project": "cats", "every": 1}}
+    assert recipe_hash(recipe) == recipe_hash(load(write(SOUND)))  # a resumed run may log elsewhere
+    assert problems(write(SOUND + "callbacks:\n  my_logger: {projct: cats, every: 0}\n  wandb: {}\n")) == [
+        "r.yaml:16: callbacks.my_logger.project: missing",
+        "r.yaml:16: callbacks.my_logger.every: should be greater than or equal to 1; received 0",
+        "r.yaml:16: callbacks.my_logger.projct: unknown key; did you mean 'project'?",
+        "r.yaml:17: callbacks.wandb: no plugin 'wandb' whose callbacks take options; known: my_logger",
+    ]
+    assert problems(write(SOUND + "callbacks: {my_loger: {}}\n")) == [
+        "r.yaml:15: callbacks.my_loger: no plugin 'my_loger' whose callbacks take options; did you mean 'my_logger'?"
+    ]

@@ -2,7 +2,9 @@
 
 import pytest
 from faulty_backbones import spec
+from faulty_options import WithDropout, WithPatches
 
+from kzoo import Options
 from kzoo.errors import ConformanceError
 from kzoo.testing import BackboneSubject, BackboneSuite, backbone_checks
 
@@ -12,7 +14,7 @@ class TestGood(BackboneSuite):
 
     @classmethod
     def make_subject(cls):
-        return BackboneSubject(spec("good", any_size=True))
+        return BackboneSubject(spec("good", any_size=True, strides=(2, 4)))
 
 
 @pytest.fixture
@@ -93,7 +95,7 @@ BOTH = ("token_subset", "masked_tokens")
     ("target", "claims", "message"),
     [
         ("good", BOTH, "it claims masked_tokens, token_subset, and its graph lacks the layer; put MaskedPatches"),
-        ("patched", ("tokens",), "it claims tokens; abilities are token_subset, masked_tokens"),
+        ("patched", ("tokens",), "it claims tokens; abilities are token_subset, masked_tokens, dropout"),
         (
             "patched",
             ("token_subset",),
@@ -112,6 +114,38 @@ def test_abilities(subject, target, claims, message):
     offers = ("embedding", "map", "map_1") if target == "good" else ("embedding", "tokens")
     with pytest.raises(ConformanceError, match=f"{target}: {message}"):
         backbone_checks.check_abilities(subject(target, offers=offers, abilities=claims))
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "claims", "message"),
+    [
+        ("good", Options, ("dropout",), "it claims dropout, and has no such option; let the option"),
+        ("good", WithDropout, (), "it has the option dropout, and does not claim it; let the option"),
+        ("good", WithDropout, ("dropout",), "with dropout at 0.5 the embedding in training is not decided by the"),
+        ("dropout", WithDropout, ("dropout",), "with dropout at 0.5 the embedding in training is not decided by the"),
+        ("by_example", WithDropout, ("dropout",), ""),
+    ],
+)
+def test_dropout(subject, target, options, claims, message):
+    one = subject(target, options=options, abilities=claims)
+    if not message:
+        backbone_checks.check_abilities(one)
+        return
+    with pytest.raises(ConformanceError, match=f"^{target}: {message}"):
+        backbone_checks.check_abilities(one)
+
+
+def test_strides_that_are_others_than_claimed(subject):
+    message = r"good: its record has strides=\(2, 8\), its maps have \(2, 4\); name those of map_1, map_2, ..., map"
+    for any_size in (True, False):
+        with pytest.raises(ConformanceError, match=message):
+            backbone_checks.check_sizes(subject("good", strides=(2, 8), any_size=any_size))
+
+
+def test_a_patch_size_that_is_not_the_option_s(subject):
+    about = {"offers": ("embedding", "tokens"), "abilities": BOTH, "options": WithPatches}
+    with pytest.raises(ConformanceError, match="patched: its option patch_size is 4, its patches have 8 pixels; give"):
+        backbone_checks.check_abilities(subject("patched", **about))
 
 
 def test_abilities_that_are_there(subject):

@@ -58,6 +58,12 @@ def test_gradients_that_are_summed_over_the_replicas(subject):
         method_checks.check_replicas(subject("NaiveMean"))
 
 
+def test_a_loss_that_is_summed_over_the_examples(subject):
+    message = "summedloss: on 2 replicas the loss is 2 times smaller than on one: it is a sum, not a mean; return the"
+    with pytest.raises(ConformanceError, match=message):
+        method_checks.check_replicas(subject("SummedLoss"))
+
+
 def test_a_queue_of_each_replicas_own_keys(subject):
     message = (
         r"ownqueue: 2 replicas hold different values of queue.*/keys, by .*; compute what is assigned from gathered"
@@ -70,7 +76,7 @@ def test_what_a_fresh_process_cannot_know(subject):
     forgetful = subject("Forgetful")
     with pytest.raises(ConformanceError, match="forgetful: get_config lacks 'bonus', which __init__ takes; make it an"):
         method_checks.check_reload(forgetful)
-    message = r"forgetful: resumed after 5 of 10 steps, .* differs by .*; draw with .*, keep state in variables"
+    message = r"forgetful: resumed after 5 of 10 steps, .* differs by .*; draw with .*, keep state in weights of layers"
     with pytest.raises(ConformanceError, match=message):
         method_checks.check_resume(forgetful)
 

@@ -37,6 +37,7 @@ PUBLIC = (
     "kzoo.evaluate",
     "kzoo.errors",
     "kzoo.testing",
+    "kzoo.testing.fakes",
 )
 
 
@@ -101,6 +102,7 @@ _FACTS = {
     "requires": "needs",
     "offers": "offers",
     "abilities": "abilities",
+    "strides": "strides",
     "channels": "channels",
     "min_size": "smallest image, px",
     "splits": "splits",

@@ -227,10 +227,10 @@ class Bridge(KerasTraining):
             return pipeline(tf.distribute.InputContext())
         return strategy.distribute_datasets_from_function(pipeline)
 
-    def transform(self, batch: Batch, seeds: tf.Tensor) -> Batch:
+    def transform(self, batch: Batch, keys: tf.Tensor) -> Batch:
         """The pretext, plus what every step may need: "id" and "seed", int64 `[B]`, for randomness inside the step."""
-        ready = self.pretext(batch, fold_in(seeds, "pretext"), self.options)
-        return {"id": batch["id"], "seed": fold_in(seeds, "step"), **ready}
+        ready = self.pretext(batch, fold_in(keys, "pretext"), self.options)
+        return {"id": batch["id"], "seed": fold_in(keys, "step"), **ready}
 
     def test_step(self, batch: Batch) -> Logs:
         """The pretext loss in inference mode, on batches that `stream` made of held-out examples."""

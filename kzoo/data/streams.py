@@ -11,7 +11,7 @@ from kzoo.data import labels
 from kzoo.data.source import Batch, Source, as_written
 from kzoo.errors import DataError, StrategyError
 from kzoo.plugins import registry
-from kzoo.random import example_seeds, fold_in
+from kzoo.random import example_keys, fold_in
 
 # Batches transformed at once. Each holds all its views, and the operations inside run in parallel too: not AUTOTUNE,
 # which takes one per core.
@@ -65,7 +65,7 @@ def training_stream(
 
     @as_written
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
-        order = fold_in(example_seeds(seed, number, tf.zeros([1], tf.int64)), "order")[0]
+        order = fold_in(example_keys(seed, number, tf.zeros([1], tf.int64)), "order")[0]
         first = tf.where(number == first_epoch, np.int64(first_step), np.int64(0))
         if source.labelled_share is None:
             elements = source.examples(seed=order).enumerate().take(steps * batch_size).skip(first * batch_size)
@@ -86,7 +86,7 @@ def training_stream(
         if source.labelled_share is not None:
             seen = tf.gather(with_label, position % batch_size)
             decoded = {**decoded, "label": tf.where(seen, decoded["label"], np.int64(labels.UNLABELLED))}
-        return transform(decoded, example_seeds(seed, number[0], position))
+        return transform(decoded, example_keys(seed, number[0], position))
 
     @as_written
     def decode(number: tf.Tensor, position: tf.Tensor, raw: Any) -> Any:

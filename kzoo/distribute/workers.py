@@ -20,6 +20,11 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return not several(strategy) or strategy.cluster_resolver.task_id == 0
 
 
+def index(strategy: tf.distribute.Strategy) -> int:
+    """The number of this process among those that train together, from 0."""
+    return strategy.cluster_resolver.task_id if several(strategy) else 0
+
+
 def gather(strategy: tf.distribute.Strategy, number: int) -> list[int]:
     """The number that each worker calls this with, from the first worker to the last. All must call it."""
     if not several(strategy):

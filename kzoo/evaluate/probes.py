@@ -4,24 +4,22 @@ Nearest neighbours (Wu et al. 2018, section 3.4), a linear probe, and the same p
 can be read off the frozen features. Spread and effective rank ask, without labels, whether the embedding has collapsed.
 The untrained backbone is the baseline, not chance: random convolutions already separate classes well above it.
 
-Every probe learns from the train split alone. The test split is only ever predicted.
+Every probe learns from the train split alone. The test split is only ever predicted. scikit-learn is imported when a
+probe is fitted: what loads and serves a backbone does without.
 """
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits  # scikit-learn's own
 
 from kzoo.errors import EvaluationError
 from kzoo.evaluate.collapse import unit_norm
 from kzoo.evaluate.features import Features
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 _REGULARISATIONS = (0.0001, 0.001, 0.01, 0.1, 1.0)  # scikit-learn's C, the strongest regularisation first
 _ITERATIONS = 300
@@ -90,6 +88,8 @@ def choose_regularisation(train: Features, seed: int = 0) -> float:
     Best is the highest accuracy, then the lowest log loss. A class with one example is fitted on and not validated.
     """
     train = _labelled(train, "train")
+    from sklearn.metrics import log_loss
+
     held_out = stratified_part(train.labels, np.random.default_rng(seed))
     if not held_out.any():
         return 0.1
@@ -142,8 +142,14 @@ def stratified_part(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return part
 
 
-def _fit(train: Features, regularisation: float) -> tuple[Pipeline, bool]:
+def _fit(train: Features, regularisation: float) -> "tuple[Pipeline, bool]":
     """The probe, and whether its optimiser converged."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits  # scikit-learn's own
+
     if len(np.unique(train.labels)) < 2:
         raise EvaluationError("evaluate: all train examples are of one class; a probe needs two, name another dataset")
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=regularisation, max_iter=_ITERATIONS))

@@ -21,9 +21,12 @@ Embed = Callable[[np.ndarray], np.ndarray]
 
 
 def photograph() -> Image.Image:
-    """640 x 427 pixels in colour, which scikit-learn brings."""
-    [place] = find_spec("sklearn").submodule_search_locations  # type: ignore[union-attr, misc]  # a dependency of kzoo
-    return Image.open(Path(place, "datasets", "images", "china.jpg")).convert("RGB")
+    """640 x 427 pixels in colour: what scikit-learn brings, or where that is not installed, soft random colours."""
+    found = find_spec("sklearn")
+    if found is None or not found.submodule_search_locations:
+        colours = np.random.default_rng(0).integers(0, 256, (14, 20, 3)).astype("uint8")
+        return Image.fromarray(colours).resize((640, 427), Image.Resampling.BICUBIC)
+    return Image.open(Path(found.submodule_search_locations[0], "datasets", "images", "china.jpg")).convert("RGB")
 
 
 def files_of_each_kind(photo: Image.Image, size: tuple[int, int]) -> dict[str, bytes]:

@@ -8,6 +8,7 @@ from kzoo.layers.batch_norm import BatchNormalization, swap_batch_normalization
 from kzoo.layers.closed_form import LayerNormalization, gelu
 from kzoo.layers.dropout import Dropout
 from kzoo.layers.heads import UnitDense, mlp_head
+from kzoo.layers.inputs import image_input
 from kzoo.layers.scope import dropout_keys, split_batch_statistics
 from kzoo.layers.transformer import SelfAttention, TransformerBlock
 from kzoo.system.private import every_layer
@@ -22,6 +23,7 @@ __all__ = [
     "dropout_keys",
     "every_layer",
     "gelu",
+    "image_input",
     "mlp_head",
     "split_batch_statistics",
     "swap_batch_normalization",

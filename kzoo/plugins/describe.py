@@ -155,6 +155,7 @@ def print_spec(console: Console, spec: CodeSpec) -> None:
         "needs": ", ".join(known.get("requires", ())),
         "offers": ", ".join(known.get("offers", ())),
         "abilities": ", ".join(known.get("abilities", ())),
+        "strides": ", ".join(map(str, known.get("strides", ()))),
         "channels": " or ".join(map(str, known.get("channels", ()))),
         "smallest image": f"{known['min_size']} px" if "min_size" in known else "",
         "splits": ", ".join(known.get("splits", ())),

@@ -8,6 +8,7 @@ Switches, read from the environment; a plugin is named by its entry point or by 
 `KZOO_PLUGINS=""` loads none, `KZOO_PLUGINS=a,b` only these, `KZOO_DISABLE_PLUGINS=c` all but this.
 """
 
+import json
 import os
 import re
 import sys
@@ -25,7 +26,8 @@ import pluggy
 
 import kzoo
 from kzoo import hookspecs
-from kzoo.plugins.records import Kind, Refused, check_record
+from kzoo.options import Options
+from kzoo.plugins.records import Kind, Refused, check_record, shortened
 from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, ModalitySpec, PresetSpec, Spec
 
 SpecType = TypeVar("SpecType", MethodSpec, BackboneSpec, DatasetSpec, ModalitySpec, PresetSpec)
@@ -90,19 +92,21 @@ class Plugins:
 
     records: one for each entry point, by name. provided: for each kind, in order of name, what the sound plugins
     yielded; two plugins may yield the same name, and then neither may be used (`kzoo.plugins.registry` refuses it).
+    callback_options: the options of those plugins' callbacks that have some, by the plugin's name.
     """
 
     records: tuple[PluginRecord, ...] = ()
     provided: dict[Kind, tuple[Provided, ...]] = field(default_factory=lambda: dict.fromkeys(_HOOKS, ()))
     managers: dict[str, pluggy.PluginManager] = field(default_factory=dict)
+    callback_options: dict[str, type[Options]] = field(default_factory=dict)
 
     @property
     def broken(self) -> tuple[PluginRecord, ...]:
         """The plugins that were wanted and cannot be used."""
         return tuple(record for record in self.records if record.broken)
 
-    def callbacks(self, recipe: Any, run_dir: Path) -> tuple[list[Any], list[PluginRecord]]:
-        """Ask every sound plugin for the Keras callbacks it adds to a run.
+    def callbacks(self, recipe: Any, run_dir: Path, worker: int = 0) -> tuple[list[Any], list[PluginRecord]]:
+        """Ask every sound plugin for the Keras callbacks it adds to a run; see `kzoo.hookspecs.kzoo_callbacks`.
 
         Returns (callbacks, broken): a plugin that raises adds none and is named in `broken`, for the run to report.
         """
@@ -111,8 +115,14 @@ class Plugins:
         for record in self.records:
             if record.ok:
                 hook = self.managers[record.name].hook.kzoo_callbacks
+                if worker and not any("worker" in found.argnames for found in hook.get_hookimpls()):
+                    continue
+                options = self.callback_options.get(record.name)
+                said = recipe.callbacks.get(record.name) if options else None
+                told = None if options is None or said is None else options.model_validate_json(json.dumps(said))
                 try:
-                    callbacks += [callback for yielded in hook(recipe=recipe, run_dir=run_dir) for callback in yielded]
+                    made = hook(recipe=recipe, run_dir=run_dir, options=told, worker=worker)
+                    callbacks += [callback for yielded in made for callback in yielded]
                 except KeyboardInterrupt:
                     raise
                 except BaseException as error:
@@ -130,6 +140,7 @@ def load_plugins() -> Plugins:
     records: list[PluginRecord] = []
     provided: dict[Kind, list[Provided]] = {kind: [] for kind in _HOOKS}
     managers: dict[str, pluggy.PluginManager] = {}
+    callback_options: dict[str, type[Options]] = {}
     for record, entry in entries:
         if switch := _switched_off(record):
             records.append(replace(record, ok=False, disabled=True, problem=f"switched off by {switch}"))
@@ -140,6 +151,7 @@ def load_plugins() -> Plugins:
             with redirect_stdout(sys.stderr):  # what a plugin prints must not mix with the answer of `kzoo list --json`
                 manager = _register(entry)
                 specs = {kind: list(_specs(manager, kind)) for kind in _HOOKS}
+                own = _callback_options(manager)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin may call sys.exit() or raise anything: it stops only itself
@@ -147,12 +159,14 @@ def load_plugins() -> Plugins:
             continue
         records.append(record)
         managers[record.name] = manager
+        if own:
+            callback_options[record.name] = own[0]
         for kind, yielded in specs.items():
             provided[kind] += [Provided(spec, record) for spec in yielded]
     records += unreadable
     records += _not_installed(records)
     by_name = {kind: tuple(sorted(items, key=lambda item: item.spec.name)) for kind, items in provided.items()}
-    return Plugins(tuple(records), by_name, managers)
+    return Plugins(tuple(records), by_name, managers, callback_options)
 
 
 def describe(error: BaseException) -> str:
@@ -303,3 +317,12 @@ def _specs(manager: pluggy.PluginManager, kind: Kind) -> Iterator[Spec]:
                 raise ValueError(f"{hook} yielded {kind} '{spec.name}' twice")
             seen.add(spec.name)
             yield spec
+
+
+def _callback_options(manager: pluggy.PluginManager) -> list[type[Options]]:
+    """The options of a plugin's callbacks, none or one."""
+    found = manager.hook.kzoo_callback_options()
+    for options in found:
+        if not (isinstance(options, type) and issubclass(options, Options)):
+            raise TypeError(f"kzoo_callback_options returned {shortened(options)}; expected a subclass of kzoo.Options")
+    return found

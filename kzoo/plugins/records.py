@@ -29,10 +29,10 @@ class Refused(Exception):
 def check_record(spec: Any, kind: Kind, hook: str, spec_type: Any) -> None:
     """Raise, in words for its author, where what a hook yielded is no sound record."""
     if not isinstance(spec, spec_type):
-        raise TypeError(f"{hook} yielded {_short(spec)}; expected a kzoo.{spec_type.__name__}")
+        raise TypeError(f"{hook} yielded {shortened(spec)}; expected a kzoo.{spec_type.__name__}")
     if not (isinstance(spec.name, str) and _NAMES[kind].fullmatch(spec.name)):
         expected = "lower_snake_case, or family/name" + _FORMS.get(kind, "")
-        raise ValueError(f"{hook}: name is {_short(spec.name)}; expected {expected}")
+        raise ValueError(f"{hook}: name is {shortened(spec.name)}; expected {expected}")
     if isinstance(spec, PresetSpec):
         _check_preset(spec)
     else:
@@ -42,25 +42,25 @@ def check_record(spec: Any, kind: Kind, hook: str, spec_type: Any) -> None:
 def _check_code(hook: str, kind: Kind, spec: Any) -> None:
     """Raise where what a record says of its code does not hold."""
     if not (isinstance(spec.target, str) and re.fullmatch(r"[\w.]+:[\w.]+", spec.target)):
-        raise ValueError(f"{hook}: target of '{spec.name}' is {_short(spec.target)}; expected 'module:attribute'")
+        raise ValueError(f"{hook}: target of '{spec.name}' is {shortened(spec.target)}; expected 'module:attribute'")
     if gone := locate.missing(spec.target):
         raise Refused(f"{kind} '{spec.name}' points to '{spec.target}', and there is no {gone}")
     if not (isinstance(spec.options, type) and issubclass(spec.options, Options)):
         raise TypeError(
-            f"{hook}: options of '{spec.name}' is {_short(spec.options)}; expected a subclass of kzoo.Options"
+            f"{hook}: options of '{spec.name}' is {shortened(spec.options)}; expected a subclass of kzoo.Options"
         )
 
 
 def _check_preset(spec: PresetSpec) -> None:
     """Raise where what a preset's record says of its weights does not hold, as far as names tell."""
     if not re.fullmatch(r"[0-9a-f]{64}", str(spec.sha256)):
-        raise ValueError(f"kzoo_presets: sha256 of '{spec.name}' is {_short(spec.sha256)}; expected 64 hex digits")
+        raise ValueError(f"kzoo_presets: sha256 of '{spec.name}' is {shortened(spec.sha256)}; expected 64 hex digits")
     for what in ("weights", "recipe", "answers", "vocabulary"):
         place = getattr(spec, what)
         if (what == "weights" and _URL.fullmatch(str(place))) or (what != "weights" and place == ""):
             continue
         if not (isinstance(place, str) and re.fullmatch(r"[\w.]+:[^:]+", place)):
-            raise ValueError(f"kzoo_presets: {what} of '{spec.name}' is {_short(place)}; expected 'package:path'")
+            raise ValueError(f"kzoo_presets: {what} of '{spec.name}' is {shortened(place)}; expected 'package:path'")
         try:
             there = locate.resource(place).is_file()
         except FileNotFoundError:
@@ -69,6 +69,7 @@ def _check_preset(spec: PresetSpec) -> None:
             raise Refused(f"preset '{spec.name}' points to '{place}', and there is no such file")
 
 
-def _short(value: Any) -> str:
+def shortened(value: Any) -> str:
+    """A value as a message shows it."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

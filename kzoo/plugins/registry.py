@@ -194,6 +194,15 @@ def find_any(name: str, others: Iterable[str] = ()) -> list[Spec]:
     raise UnknownName(f"unknown name '{name}'" + _missing() + (near or "; `kzoo list` names all that is installed"))
 
 
+def callback_options(plugin: str) -> type[Options]:
+    """The options of a plugin's callbacks. Raises PluginError where there is no such plugin, or it has none."""
+    known = load_plugins().callback_options
+    if plugin not in known:
+        near = suggest(plugin, list(known)) or f"; known: {', '.join(sorted(known)) or 'none'}"
+        raise PluginError(f"no plugin '{plugin}' whose callbacks take options{near}")
+    return known[plugin]
+
+
 def provider(spec: Spec) -> PluginRecord | None:
     """The plugin that yielded a record; None for kzoo's own."""
     for some in load_plugins().provided.values():

@@ -80,6 +80,29 @@ def check_plugins(document: Document) -> dict[str, dict[str, Any]]:
     return options
 
 
+def check_callbacks(document: Document) -> dict[str, dict[str, Any]]:
+    """Check what the recipe tells plugins' callbacks; the full options by plugin."""
+    given = document.data.get("callbacks")
+    told: dict[str, Any] = given if isinstance(given, dict) else {}
+    full: dict[str, dict[str, Any]] = {}
+    for name, values in told.items():
+        try:
+            options = registry.callback_options(name)
+        except PluginError as error:
+            document.problem(("callbacks", name), str(error), plugin=True)
+            continue
+        if values is None:  # `my_logger:` with nothing after it
+            values = told[name] = {}
+        if not isinstance(values, dict):
+            continue  # `_check_schema` says it
+        try:
+            full[name] = options.model_validate_json(json.dumps(values), strict=True).model_dump(mode="json")
+        except ValidationError as error:
+            for item in registry.complaints(error):
+                document.problem(("callbacks", name, *place(item)), registry.explain(item, options))
+    return full
+
+
 def _check_name(document: Document, section: str) -> CodeSpec | None:
     """The record of what a section names, None where that is a problem or nothing."""
     name, path = value_at(document.data, f"{section}.name"), (*section.split("."), "name")

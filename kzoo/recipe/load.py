@@ -16,7 +16,7 @@ from pydantic import ValidationError
 import kzoo
 from kzoo.options import absolute, place
 from kzoo.plugins import registry
-from kzoo.recipe.checks import DATASETS, FIND, check_plugins, find_quietly
+from kzoo.recipe.checks import DATASETS, FIND, check_callbacks, check_plugins, find_quietly
 from kzoo.recipe.document import Document, value_at
 from kzoo.recipe.schema import FORMAT, Optimizer, Recipe, Train, section_of
 from kzoo.schedules import Schedule
@@ -38,12 +38,13 @@ def load(path: str | Path, overrides: Iterable[str] = (), text: str | None = Non
     for override in overrides:
         document.override(override)
     _name_anew(document, method)
-    options = check_plugins(document)
+    options, callbacks = check_plugins(document), check_callbacks(document)
     recipe = _check_schema(document)
     document.refuse()
     filled = cast(Recipe, recipe).model_dump(mode="json")
     if filled["init_from"] and not registry.names_preset(filled["init_from"]):
         filled["init_from"] = absolute(filled["init_from"])
+    filled["callbacks"] = callbacks
     for section, values in options.items():
         named = value_at(filled, section)
         named["options"] = values
@@ -116,7 +117,12 @@ def _optimizer_problems(optimizer: Optimizer, epochs: int | None) -> Iterator[tu
         yield "learning_rate", f"missing; only sgd has a default, {optimizer.name} needs its own"
     if optimizer.name == "adamw" and optimizer.decay == "coupled":
         yield "decay", "adamw is decoupled by definition; coupled decay is `name: adam`"
-    belongs = {"nesterov": ("sgd",), "trust": ("lars",), "beta_1": ("adam", "adamw"), "beta_2": ("adam", "adamw")}
+    belongs = {
+        "nesterov": ("sgd",),
+        "trust_coefficient": ("lars",),
+        "beta_1": ("adam", "adamw"),
+        "beta_2": ("adam", "adamw"),
+    }
     for key, names in belongs.items():
         if optimizer.name not in names and getattr(optimizer, key) != Optimizer.model_fields[key].default:
             yield key, f"only {' and '.join(names)} can use it, not {optimizer.name}"

@@ -106,7 +106,9 @@ class Optimizer(Section):
         description="what decays: weights; or all, biases and normalisation too, as in scripts that give torch's "
         "optimizer every parameter alike",
     )
-    trust: float = Field(1e-3, gt=0, description="trust coefficient of lars")
+    trust_coefficient: float = Field(
+        1e-3, gt=0, description="of lars: how far a step goes, as a share of the weights' norm"
+    )
     schedule: Literal["constant", "cosine", "step"] = Field("cosine", description="learning rate after the warm-up")
     warmup_epochs: float = Field(0, ge=0, description="epochs of linear warm-up from 0")
     milestones: tuple[int, ...] = Field((), description="epochs at which schedule step multiplies the rate by drop")
@@ -234,6 +236,10 @@ class Recipe(Section):
     train: Train = Field(default_factory=Train, description="how long and on what")
     evaluate: Evaluate = Field(default_factory=Evaluate, description="what is measured after training")
     export: Export = Field(default_factory=Export, description="what is written for serving")
+    callbacks: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="what plugins' callbacks are told, by the plugin's name, see `kzoo list plugins`",
+    )
 
     @property
     def scaled_learning_rate(self) -> float:
@@ -253,7 +259,7 @@ def dump(recipe: Recipe) -> str:
 
 def recipe_hash(recipe: Recipe) -> str:
     """SHA-256 (hex) of what a run cannot change when it resumes: the same for recipes that differ only in name, epochs,
-    devices, checkpoints, evaluation or export.
+    devices, checkpoints, evaluation, export or callbacks.
     """
     return hashlib.sha256(json.dumps(decisive(recipe), sort_keys=True).encode()).hexdigest()
 
@@ -261,7 +267,8 @@ def recipe_hash(recipe: Recipe) -> str:
 def decisive(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain data, without what a run may change when it resumes."""
     free = {"strategy", "devices", "jit_compile", "checkpoint", "epochs"}
-    return recipe.model_dump(mode="json", exclude={"name": True, "evaluate": True, "export": True, "train": free})
+    exclude: dict[str, Any] = {"name": True, "evaluate": True, "export": True, "callbacks": True, "train": free}
+    return recipe.model_dump(mode="json", exclude=exclude)
 
 
 def changes(before: dict[str, Any], after: dict[str, Any], path: tuple[str, ...] = ()) -> list[str]:

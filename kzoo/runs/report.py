@@ -178,9 +178,9 @@ def _drawing(path: Path, console: Console) -> Iterator[Path]:
 def pretext_examples(method: Method, source: Source, seed: int, count: int = 6) -> Shown:
     """The first examples of training as they are, and what the pretext makes of them."""
     count = min(count, source.size)
-    stream = training_stream(source, lambda batch, seeds: (batch, seeds), batch_size=count, seed=seed)
-    raw, seeds = next(iter(stream))
-    return Shown(raw, method.transform(raw, seeds), count, source)  # of a few: tracing takes longer than doing it
+    stream = training_stream(source, lambda batch, keys: (batch, keys), batch_size=count, seed=seed)
+    raw, keys = next(iter(stream))
+    return Shown(raw, method.transform(raw, keys), count, source)  # of a few: tracing takes longer than doing it
 
 
 def export_run(

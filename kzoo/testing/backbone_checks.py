@@ -7,16 +7,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kzoo import patches
-from kzoo.errors import ConformanceError, ExportError, OptionsError
+from kzoo.errors import ConformanceError, ExportError
 from kzoo.export.saved_model import export_backbone
 from kzoo.plugins import registry
-from kzoo.specs import ABILITIES
+from kzoo.testing.claim_checks import check_abilities, check_strides
+from kzoo.testing.close import close
 from kzoo.testing.expected import name_of, refuse_unknown
 from kzoo.testing.spec_checks import check_listing, check_name, check_options
 from kzoo.testing.subjects import BackboneSubject, made, outputs_in_training, precision
 
-TOLERANCE = 1e-4  # of float32 outputs, of the largest value above 1: batches of another size round otherwise
 _RANKS = {"embedding": 2, "tokens": 3}
 
 
@@ -57,7 +56,7 @@ def check_outputs(subject: BackboneSubject) -> None:
         raise subject.fault("different inputs have the same embedding", "let the embedding depend on the input")
     alone = model(inputs[:1], training=False)
     for name, value in outputs.items():
-        if not _close(value[:1], alone[name]):
+        if not close(value[:1], alone[name]):
             raise subject.fault(
                 f"in inference output '{name}' of an example depends on the rest of the batch",
                 "pass `training` on, so that normalisation uses its moving statistics",
@@ -66,14 +65,18 @@ def check_outputs(subject: BackboneSubject) -> None:
 
 
 def check_sizes(subject: BackboneSubject) -> None:
-    """It can be built for its smallest examples, in grey; for twice the size; for any, where its record says so."""
+    """It can be built for its smallest examples, in grey; for twice the size; for any, where its record says so; its
+    maps have the strides that its record claims.
+    """
     spec, size, setup = subject.setup.spec, subject.size, subject.setup.examples
     with precision("mixed_bfloat16"):
         _run(subject, spec.min_size, (spec.min_size,), setup.other_depth, "its min_size, in grey and mixed_bfloat16")
     if spec.any_size:
-        _run(subject, None, (size, size + 8), setup.depth, "any size")
+        small, _, large = _run(subject, None, (size, size + 8, 2 * size), setup.depth, "any size")
     else:
-        _run(subject, 2 * size, (2 * size,), setup.depth, "twice the size")
+        small = subject.model(subject.inputs[:2])
+        [large] = _run(subject, 2 * size, (2 * size,), setup.depth, "twice the size")
+    check_strides(subject, small, large, size)
 
 
 def check_gradients(subject: BackboneSubject) -> None:
@@ -100,100 +103,11 @@ def check_gradients(subject: BackboneSubject) -> None:
             )
     again = outputs_in_training(model, inputs)
     for name, value in outputs.items():
-        if not _close(value, again[name]):
+        if not close(value, again[name]):
             raise subject.fault(
                 f"in training output '{name}' differs between two passes over the same batch",
                 "switch off dropout and drop path: they draw alike on all replicas, kzoo.layers.Dropout does not",
             )
-
-
-def check_abilities(subject: BackboneSubject) -> None:
-    """It does with some patches of an image what its record says it can, and says what it can."""
-    claimed = set(subject.setup.spec.abilities)
-    if unknown := sorted(claimed - set(ABILITIES)):
-        raise subject.fault(f"it claims {', '.join(unknown)}", f"abilities are {', '.join(ABILITIES)}")
-    try:
-        found = patches.patches_of(subject.model, *claimed)
-    except OptionsError:
-        if claimed:
-            raise subject.fault(
-                f"it claims {', '.join(sorted(claimed))}, and its graph lacks the layer",
-                "put MaskedPatches and KeptPatches of kzoo.patches in it, or claim less",
-            ) from None
-        return
-    if more := sorted(found.abilities - claimed):
-        raise subject.fault(f"it can do {', '.join(more)}, which its record does not claim", "name it in abilities")
-    images = tf.constant(subject.inputs)
-    count = subject.model(images)["tokens"].shape[1]
-    if images.shape.rank == 4:  # of a video a token is a cube of pixels, and its method knows which
-        rows, columns = found.grid(images)
-        if rows * found.size != images.shape[1] or rows * columns != count:
-            raise subject.fault(
-                f"{rows * columns} patches of {found.size} pixels are not its tokens", "give KeptPatches the patch size"
-            )
-    if "token_subset" in claimed:
-        _check_subset(subject, found.size, count, images)
-    if "masked_tokens" in claimed:
-        _check_masked(subject, found, count, images)
-
-
-def _check_subset(subject: BackboneSubject, size: int, count: int, images: tf.Tensor) -> None:
-    """All patches are the ordinary answer; their order does not matter; what is left out has no influence."""
-    whole, everything = subject.model(images), tf.range(count)[None] + tf.zeros((len(images), 1), tf.int32)
-    for name, value in patches.encode_kept(subject.model, images, everything).items():
-        if not _close(whole[name], value):
-            raise subject.fault(
-                f"with all patches kept, output '{name}' is not the ordinary one",
-                "let nothing but KeptPatches choose the tokens, and positions be added before it",
-            )
-    order = np.argsort(np.random.default_rng(0).uniform(size=(len(images), count)), axis=1)
-    kept = np.sort(order[:, : max(1, count // 2)], axis=1)
-    once = patches.encode_kept(subject.model, images, tf.constant(kept, tf.int32))
-    again = patches.encode_kept(subject.model, images, tf.constant(kept[:, ::-1], tf.int32))
-    if not (_close(once["embedding"], again["embedding"]) and _close(once["tokens"], again["tokens"][:, ::-1])):
-        raise subject.fault(
-            "the answer for some patches depends on their order", "let a token's position be that of its patch"
-        )
-    if images.shape.rank != 4:
-        return
-    hidden = np.ones((len(images), count), bool)
-    np.put_along_axis(hidden, kept, values=False, axis=1)
-    other = patches.encode_kept(subject.model, _repainted(images, hidden, size), tf.constant(kept, tf.int32))
-    if not all(np.array_equal(once[name], other[name]) for name in once):
-        raise subject.fault(
-            "patches that are left out have an influence", "cut the patches apart before anything mixes them"
-        )
-
-
-def _check_masked(subject: BackboneSubject, found: patches.Patches, count: int, images: tf.Tensor) -> None:
-    """With no patch hidden it is the ordinary answer; a hidden patch has no influence; the vector in its place has."""
-    hidden = np.random.default_rng(0).uniform(size=(len(images), count)) < 0.5
-    hidden[:, 0] = True
-    token = tf.constant(np.random.default_rng(1).normal(size=found.width), tf.float32)
-    whole = subject.model(images)
-
-    def answer(some: tf.Tensor, where: np.ndarray, vector: tf.Tensor) -> dict[str, tf.Tensor]:
-        return patches.encode_masked(subject.model, some, tf.constant(where), vector)
-
-    plain, once = answer(images, np.zeros_like(hidden), token), answer(images, hidden, token)
-    other = answer(_repainted(images, hidden, found.size), hidden, token)
-    for name, value in plain.items():
-        if not _close(whole[name], value):
-            raise subject.fault(f"with no patch hidden, output '{name}' is not the ordinary one", _AFTER_PROJECTION)
-        if not np.array_equal(once[name], other[name]):
-            raise subject.fault(f"hidden patches have an influence on output '{name}'", _AFTER_PROJECTION)
-    if _close(once["tokens"], answer(images, hidden, -token)["tokens"]):
-        raise subject.fault("the vector in place of hidden patches has no influence", _AFTER_PROJECTION)
-
-
-_AFTER_PROJECTION = "let MaskedPatches alone hide them, right after the projection"
-
-
-def _repainted(images: tf.Tensor, where: np.ndarray, size: int) -> tf.Tensor:
-    """The images with other pixels in some of their patches."""
-    cut = patches.patchify(images, size)
-    grid = images.shape[1] // size, images.shape[2] // size
-    return patches.unpatchify(tf.where(where[..., None], 1.0 - cut, cut), size, grid)
 
 
 def check_reload(subject: BackboneSubject) -> None:
@@ -203,7 +117,7 @@ def check_reload(subject: BackboneSubject) -> None:
     )
     for how, outputs in found.items():
         for name, value in subject.saved.items():
-            if name not in outputs or not _close(value, outputs[name]):
+            if name not in outputs or not close(value, outputs[name]):
                 raise subject.fault(
                     f"reloaded {how}, output '{name}' differs", "keep all of it in weights and in get_config"
                 )
@@ -270,8 +184,10 @@ def _check_shapes(subject: BackboneSubject, model: keras.Model, outputs: Mapping
         )
 
 
-def _run(subject: BackboneSubject, size: int | None, sizes: Sequence[int], depth: int, what: str) -> None:
-    """Build it for a size and call it on some."""
+def _run(
+    subject: BackboneSubject, size: int | None, sizes: Sequence[int], depth: int, what: str
+) -> list[dict[str, tf.Tensor]]:
+    """Build it for a size and call it on some: its outputs for each."""
     try:
         model = subject.setup.build(size, depth)
         _check_functional(subject, model)
@@ -288,9 +204,4 @@ def _run(subject: BackboneSubject, size: int | None, sizes: Sequence[int], depth
         for name, value in outputs.items():
             if not np.isfinite(np.asarray(tf.cast(value, tf.float32))).all():
                 raise subject.fault(f"for {what}, output '{name}' is not finite", "normalise in float32")
-
-
-def _close(one: tf.Tensor, other: tf.Tensor) -> bool:
-    """Equal up to rounding, which is as large as the largest values that were added."""
-    scale = max(1.0, float(np.abs(np.asarray(one)).max()))
-    return one.shape == other.shape and bool(np.allclose(one, other, rtol=0.0, atol=TOLERANCE * scale))
+    return answers

@@ -9,7 +9,7 @@ from kzoo.testing.subjects import MethodSubject
 from kzoo.testing.work import COMPILED_FROM, RESUMED, STEPS
 
 TOLERANCE = 1e-5  # of training on replicas and with XLA, in float64
-STEP_KEYS = "draw with kzoo.random from batch['seed'], keep state in variables"
+STEP_KEYS = "draw with kzoo.random from batch['seed'], keep state in weights of layers, as kzoo.state does"
 
 
 def check_replicas(subject: MethodSubject) -> None:
@@ -22,6 +22,12 @@ def check_replicas(subject: MethodSubject) -> None:
             raise subject.fault(
                 f"{count} replicas hold different values of {where}, by {several.spread:.2g}",
                 "compute what is assigned from gathered tensors (kzoo.replicas.gather) and equal weights",
+            )
+        first, of_one = several.losses[0], subject.reference.trace.losses[0]
+        if of_one and np.isclose(count * first, of_one, rtol=1e-6):
+            raise subject.fault(
+                f"on {count} replicas the loss is {count} times smaller than on one: it is a sum, not a mean",
+                "return the mean over the examples given, tf.reduce_mean",
             )
         if gap > TOLERANCE:
             raise subject.fault(
@@ -56,7 +62,7 @@ def check_resume(subject: MethodSubject) -> None:
     From one at the beginning, within an epoch, between two, and at the end.
     """
     whole = subject.reference.trace
-    resumed = subject.ask("resume", "keep all that a step needs in variables")
+    resumed = subject.ask("resume", "keep all that a step needs in weights of layers")
     for step in RESUMED:
         joined = replace(resumed[step], losses=np.concatenate([whole.losses[:step], resumed[step].losses]))
         name, gap = whole.worst(joined)

@@ -8,7 +8,7 @@ from kzoo import state
 from kzoo.errors import StrategyError
 from kzoo.layers import every_layer
 from kzoo.method import Method
-from kzoo.random import example_seeds
+from kzoo.random import example_keys
 from kzoo.testing import examples
 from kzoo.testing.setups import BATCH
 from kzoo.testing.subjects import EagerSteps, MethodSubject, kept, recorded_gradients
@@ -82,7 +82,7 @@ def check_least_examples(subject: MethodSubject) -> None:
         raw = {key: value[:count] for key, value in whole.items()}
         with kept(method.variables), recorded_gradients() as applied:
             try:
-                loss = float(method.train_step(method.transform(raw, example_seeds(0, 0, raw["id"])))["loss"])
+                loss = float(method.train_step(method.transform(raw, example_keys(0, 0, raw["id"])))["loss"])
             except StrategyError:  # it cuts its batch in parts, for one
                 continue
         if not (np.isfinite(loss) and any(size for one, size in applied.items() if one in encoder)):

@@ -18,7 +18,7 @@ from kzoo.testing.gradient_checks import check_gradients, check_least_examples
 from kzoo.testing.pretext_checks import check_pretext
 from kzoo.testing.replicas import train_on_batches
 from kzoo.testing.spec_checks import check_listing, check_name, check_options
-from kzoo.testing.step_checks import check_accumulate, check_step
+from kzoo.testing.step_checks import check_accumulate, check_mean, check_step
 from kzoo.testing.subjects import FIXED_STEPS, MethodSubject, falls, made
 from kzoo.testing.use_checks import check_export, check_precision, check_sizes
 from kzoo.testing.work import run_reference
@@ -131,6 +131,7 @@ METHOD_CHECKS: tuple[Callable[[MethodSubject], None], ...] = (
     check_options,
     check_pretext,
     check_step,
+    check_mean,
     check_training,
     check_gradients,
     check_accumulate,

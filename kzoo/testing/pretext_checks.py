@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from kzoo.method import Batch
 from kzoo.plugins import registry
-from kzoo.random import example_seeds
+from kzoo.random import example_keys
 from kzoo.testing import examples
 from kzoo.testing.subjects import MethodSubject
 
@@ -19,7 +19,7 @@ def check_pretext(subject: MethodSubject) -> None:
     """The pretext is pure: the same keys give the same, other keys something else, whatever else is in the batch."""
     count, half = 8, 4
     raw = examples.raw_batch(subject.source, count)
-    keys = example_seeds(0, 0, tf.range(count, dtype=tf.int64))
+    keys = example_keys(0, 0, tf.range(count, dtype=tf.int64))
     once, twice = _pretext(subject, raw, keys), _pretext(subject, raw, keys)
     for name, value in once.items():
         if not value.shape.rank or value.shape[0] == 0 or value.shape[0] % count:
@@ -37,7 +37,7 @@ def check_pretext(subject: MethodSubject) -> None:
         if not _same(value, twice[name]):
             raise subject.fault(f"pretext output '{name}' differs between two calls with the same keys", _KEYS)
 
-    others = _pretext(subject, raw, example_seeds(1, 0, tf.range(count, dtype=tf.int64)))
+    others = _pretext(subject, raw, example_keys(1, 0, tf.range(count, dtype=tf.int64)))
     drawn = [name for name, value in once.items() if not _same(value, others[name])]
     repeated = {name: tf.repeat(value[:1], count, axis=0) for name, value in raw.items()}
     alike = _pretext(subject, repeated, keys)

@@ -11,7 +11,7 @@ from kzoo.data.source import Source
 from kzoo.method import Method
 from kzoo.modality import CheckExamples
 from kzoo.plugins import registry
-from kzoo.specs import ABILITIES, BackboneSpec, MethodSpec
+from kzoo.specs import PATCH_ABILITIES, BackboneSpec, MethodSpec
 from kzoo.testing.examples import raw_batch
 from kzoo.testing.tiny import tiny_vision_transformer
 
@@ -73,7 +73,7 @@ class MethodSetup:
         examples = self._of_backbone
         shape = examples.shape(None if self.spec.any_size else self.view_size(size), depth or self.depth)
         if self.backbone is None:
-            tiny = tiny_vision_transformer if set(ABILITIES) & set(self.spec.requires) else examples.tiny
+            tiny = tiny_vision_transformer if set(PATCH_ABILITIES) & set(self.spec.requires) else examples.tiny
             backbone = tiny(shape)
         else:
             spec = registry.find_backbone(self.backbone)

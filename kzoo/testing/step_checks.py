@@ -7,21 +7,30 @@ from unittest import mock
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from kzoo import state
-from kzoo.errors import StrategyError, TrainingError
+from kzoo.errors import KzooError, StrategyError, TrainingError
 from kzoo.layers import every_layer
+from kzoo.method import Batch, Method
 from kzoo.testing.subjects import MethodSubject, kept, made
 from kzoo.testing.work import STEPS
 
 
 def check_step(subject: MethodSubject) -> None:
-    """A step returns figures that are one number each, and the backbone is told whether it trains."""
+    """A step returns figures that are one number each, the backbone is told whether it trains, and what a step keeps
+    is in weights.
+    """
     try:
         made(subject.eager)
     except TrainingError as error:
         raise subject.fault(*str(error).split("; ", 1)) from None  # what is wrong, what to do
     method, batch = subject.eager.method, subject.eager.batches[0]
+    if own := [name for name, value in vars(method).items() if isinstance(value, tf.Variable)]:
+        raise subject.fault(
+            f"self.{own[0]} is a tf.Variable, which no checkpoint holds",
+            "make it a weight of a layer (add_weight), or use what kzoo.state has",
+        )
     with kept(method.variables), _told(method.backbone) as told:
         method.train_step(batch)
     if told and True not in told:
@@ -34,6 +43,33 @@ def check_step(subject: MethodSubject) -> None:
 
 
 _PASS_ON = "pass `training` on to embed in forward"
+
+
+_TIMES = 4
+
+
+def check_mean(subject: MethodSubject) -> None:
+    """The loss is a mean over examples: of each example four times it is not four times what it is of each once.
+
+    What compares the examples of a batch finds four times as many to compare with, and grows by a logarithm of that.
+    """
+    method, batch = subject.eager.method, subject.eager.batches[0]
+    try:
+        once = _loss(method, batch)
+        several = _loss(method, {name: tf.concat([value] * _TIMES, axis=0) for name, value in batch.items()})
+    except (KzooError, tf.errors.InvalidArgumentError):  # it takes no batch of this size
+        return
+    if abs(once) > 1e-6 and several / once > 0.97 * _TIMES:
+        raise subject.fault(
+            f"of each example {_TIMES} times the loss is {several / once:.3g} times as large: it is a sum, not a mean",
+            "return the mean over the examples given, tf.reduce_mean: replicas and parts of a batch are averaged",
+        )
+
+
+def _loss(method: Method, batch: Batch) -> float:
+    step = method.test_step if method.has_held_out_loss else method.train_step
+    with kept(method.variables):
+        return float(step(batch)["loss"])
 
 
 def check_accumulate(subject: MethodSubject) -> None:

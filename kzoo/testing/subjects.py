@@ -344,9 +344,9 @@ def settle(model: keras.Model, inputs: np.ndarray) -> None:
         norm.momentum = momentum
 
 
-def outputs_in_training(model: keras.Model, inputs: np.ndarray) -> dict[str, tf.Tensor]:
-    """What a backbone returns in training; `kzoo.layers.Dropout` leaves out the same every time."""
-    with dropout_keys(tf.range(len(inputs), dtype=tf.int64)):
+def outputs_in_training(model: keras.Model, inputs: np.ndarray, first_key: int = 0) -> dict[str, tf.Tensor]:
+    """What a backbone returns in training; `kzoo.layers.Dropout` leaves out the same every time, for the same keys."""
+    with dropout_keys(tf.range(first_key, first_key + len(inputs), dtype=tf.int64)):
         return model(inputs, training=True)
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from kzoo.data.resize import to_float
 from kzoo.errors import BackboneError, ExportError
 from kzoo.export.saved_model import export_backbone
-from kzoo.random import example_seeds
+from kzoo.random import example_keys
 from kzoo.runs.pretrained import load_backbone
 from kzoo.testing import examples
 from kzoo.testing.fresh_checks import TOLERANCE
@@ -48,7 +48,7 @@ def check_sizes(subject: MethodSubject) -> None:
         method.compile(keras.optimizers.SGD(0.01), total_steps=STEPS)
         method.begin_epoch(0)
         raw = examples.raw_batch(setup.source(size, depth), BATCH // 2)
-        logs = method.train_step(method.transform(raw, example_seeds(0, 0, raw["id"])))
+        logs = method.train_step(method.transform(raw, example_keys(0, 0, raw["id"])))
         answer = method(setup.inputs(4, size, depth))
     except Exception as error:
         raise subject.fault(

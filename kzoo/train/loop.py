@@ -160,19 +160,19 @@ def _fit(
     steps = plan.steps_per_epoch(recipe, source.size)
     bar = ProgressBar(recipe.train.epochs, steps, recipe.train.batch_size, start, console)
     callbacks: list[Any] = [EpochMeans(), Pace(recipe.train.batch_size)]
+    extra, broken = load_plugins().callbacks(recipe, run.folder, workers.index(method.distribute_strategy))
+    for record in broken:
+        warnings.warn(f"{record.title} adds no callbacks: {record.problem}; {record.remedy}", stacklevel=2)
     if workers.is_chief(method.distribute_strategy):
         forget_after(log, start // steps)
-        extra, broken = load_plugins().callbacks(recipe, run.folder)
-        for record in broken:
-            warnings.warn(f"{record.title} adds no callbacks: {record.problem}; {record.remedy}", stacklevel=2)
         probed = recipe.evaluate.every is not None
         callbacks += [
             *([ProbeWhileTraining(recipe, *sources)] if probed else []),
             Figures(log, (KEY,) if probed else ()),
             keras.callbacks.TensorBoard(str(run.logs), write_graph=False),
             bar,
-            *extra,
         ]
+    callbacks += extra
     try:
         with heard_signals(console) as signalled:
             saver = SaveCheckpoints(run, recipe, source, steps, found, callbacks, signalled)

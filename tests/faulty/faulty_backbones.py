@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from kzoo.layers import Dropout
 from kzoo.options import Options
 from kzoo.patches import KeptPatches, MaskedPatches, Positions
 from kzoo.specs import BackboneSpec
@@ -128,6 +129,13 @@ def dropout(shape, options):
     inputs = keras.Input(shape, name="image")
     first, last = _body(inputs)
     return _model(inputs, first, layers.Dropout(0.5)(last))
+
+
+def by_example(shape, options):
+    """Leaves out as the examples' keys say."""
+    inputs = keras.Input(shape, name="image")
+    first, last = _body(inputs)
+    return _model(inputs, first, Dropout(options.dropout, name="drop")(last))
 
 
 def dense(shape, options):

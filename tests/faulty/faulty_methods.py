@@ -144,6 +144,33 @@ class VectorLoss(Good):
         return tf.reduce_sum(tf.square(outputs["query"]), axis=1)
 
 
+class SummedLoss(Good):
+    def loss(self, outputs, batch):
+        return super().loss(outputs, batch) * tf.cast(tf.shape(outputs["query"])[0], outputs["query"].dtype)
+
+
+class SummedContrast(Good):
+    """Each query among the keys of its own batch, summed."""
+
+    def loss(self, outputs, batch):
+        keys = self.encode(batch["view_1"])
+        logits = tf.matmul(outputs["query"], replicas.gather(keys), transpose_b=True) / self.options.temperature
+        count = tf.cast(tf.shape(keys)[0], keys.dtype)
+        return count * losses.cross_entropy(logits, losses.own_columns(tf.shape(keys)[0]))
+
+
+class OwnVariable(Good):
+    """Counts its steps in a variable of TensorFlow."""
+
+    def build_heads(self):
+        super().build_heads()
+        self.steps_made = tf.Variable(0.0)
+
+    def train_step(self, batch):
+        self.steps_made.assign_add(1.0)
+        return super().train_step(batch)
+
+
 class DeafInTraining(Good):
     def forward(self, batch, training):
         return super().forward(batch, False)

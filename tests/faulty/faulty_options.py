@@ -40,3 +40,11 @@ class Unfrozen(GoodOptions):
 
 class Unwritable(GoodOptions):
     chosen: frozenset[bytes] = Field(frozenset([b"\xff"]), description="what no YAML can say")
+
+
+class WithDropout(Options):
+    dropout: float = Field(0.0, ge=0, lt=1, description="share left out")
+
+
+class WithPatches(Options):
+    patch_size: int = Field(4, ge=1, description="side of a patch")

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import kzoo
+from kzoo.testing import fakes
 from kzoo.testing.tiny import tiny_backbone
 
 BATCH, WIDTH, PROTOTYPES, LOCAL = 8, 6, 5, 3
@@ -34,12 +35,11 @@ def method():
 
 
 def images(count=BATCH, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3)).astype("uint8")
+    return fakes.images(count, 32, seed=seed)
 
 
 def batch_of(method, seed=0):
-    ids = tf.range(BATCH, dtype=tf.int64)
-    return method.transform({"image": tf.constant(images(seed=seed)), "id": ids}, ids + 100 * seed)
+    return fakes.batch_of(method, images(seed=seed), 100 * seed)
 
 
 def unit(rows, width=WIDTH, seed=0):

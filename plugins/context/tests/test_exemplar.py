@@ -19,6 +19,7 @@ from kzoo_context.options import ExemplarOptions
 import kzoo
 from kzoo import augment
 from kzoo.errors import OptionsError
+from kzoo.testing.fakes import batch_of
 
 STILL = {"translation": 0.0, "scale": (1.0, 1.0), "rotation": 0.0, "contrast": (1.0, 1.0), "hsv": False}
 
@@ -31,11 +32,6 @@ def build(channels=3, examples=16, **options):
 
 def keys(count, start=0):
     return tf.range(start, start + count, dtype=tf.int64)
-
-
-def batch_of(method, images, start=0):
-    raw = {"image": tf.constant(images), "id": tf.range(len(images), dtype=tf.int64)}
-    return method.transform(raw, keys(len(images), start))
 
 
 def soft(count=16, size=32, channels=3, seed=0):
@@ -122,7 +118,7 @@ class TestSeeds:
         patches = batch["image"].numpy().reshape(20, -1)
         distance = np.abs(patches[:, None] - patches).mean(axis=-1)
         assert distance[~np.eye(20, dtype=bool)].min() > 0.01
-        again = batch_of(method, soft(4, 24), start=100)
+        again = batch_of(method, soft(4, 24), 100)
         assert np.abs(again["image"] - batch["image"]).mean() > 0.01
         np.testing.assert_array_equal(again["seed_patch"], batch["seed_patch"])  # the seed is the image's, for good
 
@@ -168,13 +164,13 @@ class TestClasses:
             method = build(examples=32, dropout=0.2, patch=16, hsv=False)
             method.compile(keras.optimizers.Adam(5e-3))
             step, rng = tf.function(method.train_step), np.random.default_rng(0)
-            batches = [batch_of(method, images, start=100 * i) for i in range(16)]
+            batches = [batch_of(method, images, 100 * i) for i in range(16)]
             for i in range(80):
                 batch = batches[i % 16]
                 if name == "random":
                     batch = batch | {"exemplar": tf.constant(rng.permutation(32))}
                 step(batch)
-            new = [batch_of(method, images, start=9000 + 100 * i) for i in range(4)]
+            new = [batch_of(method, images, 9000 + 100 * i) for i in range(4)]
             asked = [method.loss(method.forward(batch, training=False), batch) for batch in new]
             accuracy[name] = np.mean([float(logs["accuracy"]) for logs in asked])
             ranking[name] = float(method.test_step(batch_of(method, soft(16, 24, seed=7)))["ranking"])

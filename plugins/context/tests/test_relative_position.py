@@ -22,6 +22,8 @@ from sklearn.linear_model import LogisticRegression
 
 import kzoo
 from kzoo.errors import OptionsError
+from kzoo.testing import fakes
+from kzoo.testing.fakes import batch_of
 
 PAPER = RelativePositionOptions(patch=96, gap=48, jitter=7)
 PLAIN = {"coarsen": 0.0, "colour": "keep"}  # patches as they are
@@ -37,13 +39,8 @@ def keys(count, start=0):
     return tf.range(start, start + count, dtype=tf.int64)
 
 
-def batch_of(method, images, start=0):
-    raw = {"image": tf.constant(images), "id": tf.range(len(images), dtype=tf.int64)}
-    return method.transform(raw, keys(len(images), start))
-
-
 def noise(count=4, size=48, channels=3, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (count, size, size, channels)).astype("uint8")
+    return fakes.images(count, size, channels, seed)
 
 
 class TestPairs:
@@ -234,13 +231,13 @@ def test_learns_where_patches_of_a_picture_lie_and_nothing_from_labels_at_random
         method = build(**PLAIN)
         method.compile(keras.optimizers.Adam(3e-3))
         step, rng = tf.function(method.train_step), np.random.default_rng(0)
-        batches = [batch_of(method, images[:16], start=100 * i) for i in range(8)]
+        batches = [batch_of(method, images[:16], 100 * i) for i in range(8)]
         for i in range(48):
             batch = batches[i % 8]
             if name == "random":
                 batch = batch | {"position": tf.constant(rng.integers(0, 8, 64), tf.int32)}
             step(batch)
-        held_out = [method.test_step(batch_of(method, images[16:], start=9000 + 100 * i)) for i in range(2)]
+        held_out = [method.test_step(batch_of(method, images[16:], 9000 + 100 * i)) for i in range(2)]
         accuracy[name] = np.mean([float(logs["accuracy"]) for logs in held_out])
     assert accuracy["true"] > 0.8
     assert accuracy["random"] == pytest.approx(1 / 8, abs=0.08)

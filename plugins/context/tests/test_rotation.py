@@ -10,6 +10,8 @@ import tensorflow as tf
 import kzoo
 from kzoo import augment
 from kzoo.errors import OptionsError
+from kzoo.testing import fakes
+from kzoo.testing.fakes import batch_of
 
 
 def build(size=16, channels=3, **options):
@@ -18,14 +20,8 @@ def build(size=16, channels=3, **options):
     return kzoo.build_method("rotation", backbone=backbone, **options)
 
 
-def batch_of(method, images, seed=0):
-    count = len(images)
-    raw = {"image": tf.constant(images), "id": tf.range(count, dtype=tf.int64)}
-    return method.transform(raw, tf.range(seed, seed + count, dtype=tf.int64))
-
-
 def noise(count=8, size=16, channels=3):
-    return np.random.default_rng(0).integers(0, 256, (count, size, size, channels)).astype("uint8")
+    return fakes.images(count, size, channels)
 
 
 def gradients_from_left(count, size=16):

@@ -11,6 +11,8 @@ from kzoo_contrastive.parts.local_scores import location_nce, own_image, pair_sc
 import kzoo
 from kzoo.errors import OptionsError
 from kzoo.layers import BatchNormalization
+from kzoo.testing import fakes
+from kzoo.testing.fakes import batch_of
 
 WIDTH, RKHS = 4, 24
 
@@ -21,18 +23,11 @@ def encoder(size=32, channels=3, **options):
 
 
 def build(**options):
-    keras.utils.set_random_seed(0)
-    return kzoo.build_method("amdim", backbone=encoder(), **options)
+    return fakes.build("amdim", backbone=lambda _: encoder(), **options)
 
 
 def images(count=6, size=32, channels=3, seed=0):
-    coarse = np.random.default_rng(seed).integers(0, 256, (count, size // 8, size // 8, channels))
-    return coarse.astype("uint8").repeat(8, 1).repeat(8, 2)
-
-
-def batch_of(method, pictures, seed=0):
-    raw = {"image": tf.constant(pictures), "id": tf.range(len(pictures), dtype=tf.int64)}
-    return method.transform(raw, tf.range(seed, seed + len(pictures), dtype=tf.int64))
+    return fakes.images(count, size, channels, seed, cell=8)
 
 
 @pytest.fixture(scope="module")

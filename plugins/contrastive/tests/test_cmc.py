@@ -12,14 +12,13 @@ import kzoo
 from kzoo.color import rgb_to_lab
 from kzoo.errors import OptionsError, RecipeError
 from kzoo.recipe.load import load
-from kzoo.testing.tiny import tiny_backbone
+from kzoo.testing import fakes
 
 EXAMPLES, BATCH = 24, 8
 
 
 def images(count=EXAMPLES):
-    coarse = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 3))
-    return coarse.astype("uint8").repeat(4, 1).repeat(4, 2)
+    return fakes.images(count, cell=4)
 
 
 def _grating(period):
@@ -29,18 +28,13 @@ def _grating(period):
 
 
 def build(channels=3, **options):
-    keras.utils.set_random_seed(0)
     settings = {"projector": (16,), "noise": 12, **options}
-    method = kzoo.build_method(
-        "cmc", tiny_backbone((16, 16, channels)), data=kzoo.DataFacts(examples=EXAMPLES), **settings
-    )
-    method.compile(keras.optimizers.SGD(0.05))
-    return method
+    facts = kzoo.DataFacts(examples=EXAMPLES)
+    return fakes.build("cmc", shape=(16, 16, channels), data=facts, learning_rate=0.05, **settings)
 
 
 def batch_of(method):
-    ids = tf.range(BATCH, dtype=tf.int64)
-    return method.transform({"image": tf.constant(images()[:BATCH]), "id": ids}, ids)
+    return fakes.batch_of(method, images()[:BATCH])
 
 
 @pytest.fixture(scope="module")

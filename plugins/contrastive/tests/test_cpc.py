@@ -11,6 +11,8 @@ from kzoo_contrastive.parts import patches
 
 import kzoo
 from kzoo.errors import OptionsError
+from kzoo.testing import fakes
+from kzoo.testing.fakes import batch_of
 
 SMALL = {"grid": 4, "steps": 2, "context_layers": 2, "context_width": 8}
 
@@ -22,13 +24,7 @@ def build(size=32, channels=3, **options):
 
 
 def images(count=4, size=32, channels=3, seed=0):
-    coarse = np.random.default_rng(seed).integers(0, 256, (count, size // 4, size // 4, channels))
-    return coarse.astype("uint8").repeat(4, 1).repeat(4, 2)
-
-
-def batch_of(method, pictures):
-    raw = {"image": tf.constant(pictures), "id": tf.range(len(pictures), dtype=tf.int64)}
-    return method.transform(raw, tf.range(len(pictures), dtype=tf.int64))
+    return fakes.images(count, size, channels, seed, cell=4)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,8 @@ from kzoo_contrastive.specs.cpc_v2 import PatchOptions
 
 import kzoo
 from kzoo.layers import every_layer
+from kzoo.testing import fakes
+from kzoo.testing.fakes import batch_of
 
 SMALL = {"grid": 4, "steps": 2, "skip": 1, "context_layers": 1, "context_width": 8, "target_width": 6}
 STILL = {"flip": 0.0, "primitives": 0, "warp_p": 0.0, "jitter_p": 0.0, "greyscale_p": 0.0, "drop_p": 0.0}
@@ -24,12 +26,7 @@ def build(channels=3, **options):
 
 
 def images(count=4, size=32, channels=3):
-    return np.random.default_rng(0).integers(0, 256, (count, size, size, channels)).astype("uint8")
-
-
-def batch_of(method, pictures):
-    raw = {"image": tf.constant(pictures), "id": tf.range(len(pictures), dtype=tf.int64)}
-    return method.transform(raw, tf.range(len(pictures), dtype=tf.int64))
+    return fakes.images(count, size, channels)
 
 
 def cells(count=32, side=16, channels=3):

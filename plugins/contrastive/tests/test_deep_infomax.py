@@ -12,6 +12,8 @@ from kzoo_contrastive.parts.local_scores import location_nce
 import kzoo
 from kzoo import replicas
 from kzoo.errors import OptionsError
+from kzoo.testing import fakes
+from kzoo.testing.fakes import batch_of
 
 SMALL = {"units": 16, "fc_width": 32, "code_width": 8}
 
@@ -26,13 +28,7 @@ def build(**options):
 
 
 def images(count=8, size=32, channels=3, seed=0):
-    coarse = np.random.default_rng(seed).integers(0, 256, (count, size // 8, size // 8, channels))
-    return coarse.astype("uint8").repeat(8, 1).repeat(8, 2)
-
-
-def batch_of(method, pictures):
-    raw = {"image": tf.constant(pictures), "id": tf.range(len(pictures), dtype=tf.int64)}
-    return method.transform(raw, tf.range(len(pictures), dtype=tf.int64))
+    return fakes.images(count, size, channels, seed, cell=8)
 
 
 def random_scores(images=4, locations=3, seed=0):

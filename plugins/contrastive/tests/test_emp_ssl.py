@@ -8,22 +8,18 @@ import pytest
 import tensorflow as tf
 from kzoo_contrastive.emp_ssl import coding_rate
 
-import kzoo
 from kzoo.data import array_source
-from kzoo.testing.tiny import tiny_backbone
+from kzoo.testing import fakes
 
 PLAIN = {"flip": 0.0, "jitter_p": 0.0, "greyscale_p": 0.0, "blur_p": 0.0, "solarize_p": 0.0}
 
 
 def build(**options):
-    keras.utils.set_random_seed(0)
-    settings = {"patches": 3, "projector": (24, 24, 16), "bag": 4, **options}
-    return kzoo.build_method("emp_ssl", tiny_backbone((16, 16, 3)), **settings)
+    return fakes.build("emp_ssl", **{"patches": 3, "projector": (24, 24, 16), "bag": 4, **options})
 
 
 def images(count=8):
-    coarse = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 3))
-    return coarse.astype("uint8").repeat(4, 1).repeat(4, 2)
+    return fakes.images(count, cell=4)
 
 
 @pytest.fixture(scope="module")

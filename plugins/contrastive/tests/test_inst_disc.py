@@ -12,6 +12,7 @@ from kzoo_contrastive.parts.nce import NoiseContrast, dot_products, draw_with_no
 import kzoo
 from kzoo.data import array_source
 from kzoo.errors import OptionsError
+from kzoo.testing import fakes
 from kzoo.testing.tiny import tiny_backbone
 
 EXAMPLES, BATCH = 24, 8
@@ -19,23 +20,16 @@ MILD = {"scale": (0.8, 1.0), "flip": 0.0, "jitter_p": 0.0, "greyscale_p": 0.0}  
 
 
 def images(count=EXAMPLES, seed=0):
-    coarse = np.random.default_rng(seed).integers(0, 256, (count, 4, 4, 3))
-    return coarse.astype("uint8").repeat(4, 1).repeat(4, 2)
+    return fakes.images(count, seed=seed, cell=4)
 
 
 def build(**options):
-    keras.utils.set_random_seed(0)
     settings = {"projector": (16,), "noise": 12, **options}
-    method = kzoo.build_method(
-        "inst_disc", tiny_backbone((16, 16, 3)), data=kzoo.DataFacts(examples=EXAMPLES), **settings
-    )
-    method.compile(keras.optimizers.SGD(0.05))
-    return method
+    return fakes.build("inst_disc", data=kzoo.DataFacts(examples=EXAMPLES), learning_rate=0.05, **settings)
 
 
 def batch_of(method, start=0):
-    ids = tf.range(start, start + BATCH, dtype=tf.int64)
-    return method.transform({"image": tf.constant(images()[start : start + BATCH]), "id": ids}, ids)
+    return fakes.batch_of(method, images()[start : start + BATCH], start, first_id=start)
 
 
 def unit(rows, width, seed=0):
@@ -92,14 +86,14 @@ class TestNoiseContrast:
         assert float(method.noise_contrast.constant) == pytest.approx(2.21, abs=0.1)
 
     def test_noise_is_drawn_from_all_examples_whatever_the_batch(self):
-        ids, seeds = tf.constant([3, 5], tf.int64), tf.constant([10, 11], tf.int64)
-        drawn = draw_with_noise(ids, seeds, 2000, 10).numpy()
+        ids, keys = tf.constant([3, 5], tf.int64), tf.constant([10, 11], tf.int64)
+        drawn = draw_with_noise(ids, keys, 2000, 10).numpy()
         np.testing.assert_array_equal(drawn[:, 0], [3, 5])
         counts = np.bincount(drawn[0, 1:], minlength=10)
         assert len(counts) == 10
         np.testing.assert_allclose(counts, 200, atol=5 * math.sqrt(180))  # its own id is drawn as often as another
         assert not np.array_equal(drawn[0, 1:], drawn[1, 1:])
-        np.testing.assert_array_equal(drawn[1:], draw_with_noise(ids[1:], seeds[1:], 2000, 10))
+        np.testing.assert_array_equal(drawn[1:], draw_with_noise(ids[1:], keys[1:], 2000, 10))
 
 
 class TestStep:

@@ -11,15 +11,14 @@ from kzoo_contrastive.parts.nce import dot_products, draw_with_noise
 
 import kzoo
 from kzoo.errors import OptionsError
-from kzoo.testing.tiny import tiny_backbone
+from kzoo.testing import fakes
 
 EXAMPLES, BATCH, WIDTH = 24, 8, 16
 MILD = {"scale": (0.8, 1.0), "flip": 0.0, "jitter_p": 0.0, "greyscale_p": 0.0}  # what some dozen steps can learn
 
 
 def images():
-    coarse = np.random.default_rng(0).integers(0, 256, (EXAMPLES, 4, 4, 3))
-    return coarse.astype("uint8").repeat(4, 1).repeat(4, 2)
+    return fakes.images(EXAMPLES, cell=4)
 
 
 def unit(rows, seed=0):
@@ -28,18 +27,12 @@ def unit(rows, seed=0):
 
 
 def build(**options):
-    keras.utils.set_random_seed(0)
     settings = {"projector": (WIDTH,), "noise": 12, "background": 6, "clusters": 4, "clusterings": 3, **options}
-    method = kzoo.build_method(
-        "local_aggregation", tiny_backbone((16, 16, 3)), data=kzoo.DataFacts(examples=EXAMPLES), **settings
-    )
-    method.compile(keras.optimizers.SGD(0.05))
-    return method
+    return fakes.build("local_aggregation", data=kzoo.DataFacts(examples=EXAMPLES), learning_rate=0.05, **settings)
 
 
 def batch_of(method):
-    ids = tf.range(BATCH, dtype=tf.int64)
-    return method.transform({"image": tf.constant(images()[:BATCH]), "id": ids}, ids)
+    return fakes.batch_of(method, images()[:BATCH])
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,14 @@ import tensorflow as tf
 import kzoo
 from kzoo.errors import OptionsError
 from kzoo.layers import BatchNormalization
+from kzoo.testing import fakes
 from kzoo.testing.tiny import tiny_backbone
 
 BATCH = 8
 
 
 def images(count=BATCH):
-    coarse = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 3))
-    return coarse.astype("uint8").repeat(4, 1).repeat(4, 2)
+    return fakes.images(count, cell=4)
 
 
 def build(backbone=None, **options):
@@ -33,8 +33,7 @@ def vit(**options):
 
 
 def batch_of(method):
-    ids = tf.range(BATCH, dtype=tf.int64)
-    return method.transform({"image": tf.constant(images()), "id": ids}, ids)
+    return fakes.batch_of(method, images())
 
 
 def unit(rows, width, seed=0):

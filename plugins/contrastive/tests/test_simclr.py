@@ -7,25 +7,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import kzoo
 from kzoo.errors import OptionsError
 from kzoo.layers import BatchNormalization
+from kzoo.testing import fakes
 
 
 def images(count=16, size=16, channels=3, seed=0):
-    coarse = np.random.default_rng(seed).integers(0, 256, (count, size // 4, size // 4, channels))
-    return coarse.astype("uint8").repeat(4, 1).repeat(4, 2)
+    return fakes.images(count, size, channels, seed, cell=4)
 
 
 def build(name, size=16, channels=3, **options):
-    keras.utils.set_random_seed(0)
-    backbone = kzoo.build_backbone("convnet4", input_shape=(size, size, channels))
-    return kzoo.build_method(name, backbone=backbone, **options)
+    return fakes.build(name, backbone="convnet4", shape=(size, size, channels), **options)
 
 
 def batch_of(method, count=16, seed=0):
-    raw = {"image": tf.constant(images(count)), "id": tf.range(count, dtype=tf.int64)}
-    return method.transform(raw, tf.range(seed, seed + count, dtype=tf.int64))
+    return fakes.batch_of(method, images(count), seed)
 
 
 def changed(method, before):

@@ -5,15 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import kzoo
-from kzoo.testing.tiny import tiny_backbone
+from kzoo.testing import fakes
 
 LAMBDA = 0.0051
 
 
 def build():
-    keras.utils.set_random_seed(0)
-    return kzoo.build_method("barlow_twins", tiny_backbone((16, 16, 3)), projector=(24, 8))
+    return fakes.build("barlow_twins", projector=(24, 8))
 
 
 @pytest.fixture(scope="module")

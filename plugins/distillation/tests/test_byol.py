@@ -7,26 +7,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import kzoo
 from kzoo.errors import OptionsError
-from kzoo.testing.tiny import tiny_backbone
+from kzoo.testing import fakes
 
 BATCH = 8
 
 
 def build(**options):
-    keras.utils.set_random_seed(0)
     settings = {"projector": (32, 16), "predictor": (32, 16), **options}
-    method = kzoo.build_method("byol", tiny_backbone((16, 16, 3)), **settings)
-    method.compile(keras.optimizers.SGD(0.1), total_steps=100)
-    return method
+    return fakes.build("byol", learning_rate=0.1, total_steps=100, **settings)
 
 
 def batch_of(method):
-    coarse = np.random.default_rng(0).integers(0, 256, (BATCH, 4, 4, 3))
-    ids = tf.range(BATCH, dtype=tf.int64)
-    pictures = coarse.astype("uint8").repeat(4, 1).repeat(4, 2)
-    return method.transform({"image": tf.constant(pictures), "id": ids}, ids)
+    return fakes.batch_of(method, fakes.images(BATCH, cell=4))
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,14 @@ import tensorflow as tf
 
 import kzoo
 from kzoo.schedules import Cosine, Linear
+from kzoo.testing import fakes
 from kzoo.testing.tiny import tiny_backbone
 
 BATCH, PROTOTYPES, LOCAL = 4, 12, 3
 
 
 def images(count=BATCH, size=32):
-    return np.random.default_rng(0).integers(0, 256, (count, size, size, 3)).astype("uint8")
+    return fakes.images(count, size)
 
 
 def build(learning_rate=0.1, **options):
@@ -27,9 +28,7 @@ def build(learning_rate=0.1, **options):
 
 
 def batch_of(method, pictures=None):
-    pictures = images() if pictures is None else pictures
-    ids = tf.range(len(pictures), dtype=tf.int64)
-    return method.transform({"image": tf.constant(pictures), "id": ids}, ids)
+    return fakes.batch_of(method, images() if pictures is None else pictures)
 
 
 @pytest.fixture

@@ -8,22 +8,16 @@ import tensorflow as tf
 import kzoo
 from kzoo.data import array_source
 from kzoo.plugins.registry import find_method, resolve
+from kzoo.testing import fakes
+from kzoo.testing.fakes import batch_of
 
 
 def images(count=64, size=16, channels=1, seed=0):
-    coarse = np.random.default_rng(seed).integers(0, 256, (count, size // 4, size // 4, channels))
-    return coarse.astype("uint8").repeat(4, 1).repeat(4, 2)
+    return fakes.images(count, size, channels, seed, cell=4)
 
 
 def build(size=16, channels=1, **options):
-    keras.utils.set_random_seed(0)
-    backbone = kzoo.build_backbone("convnet4", input_shape=(size, size, channels))
-    return kzoo.build_method("autoencoder", backbone=backbone, **options)
-
-
-def batch_of(method, pictures):
-    raw = {"image": tf.constant(pictures), "id": tf.range(len(pictures), dtype=tf.int64)}
-    return method.transform(raw, tf.range(len(pictures), dtype=tf.int64))
+    return fakes.build("autoencoder", backbone="convnet4", shape=(size, size, channels), **options)
 
 
 def test_predicting_the_mean_costs_the_variance():

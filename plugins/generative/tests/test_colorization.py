@@ -14,6 +14,7 @@ import kzoo
 from kzoo.color import lab_to_rgb, rgb_to_lab
 from kzoo.errors import OptionsError, RecipeError
 from kzoo.recipe.load import load
+from kzoo.testing.fakes import batch_of
 
 COLOURS = 313
 
@@ -23,11 +24,6 @@ def build(size=16, **options):
     backbone = kzoo.build_backbone("convnet4", input_shape=(size, size, 3), width=16)
     options = {"stride": 4, "head": (16,), "head_kernel": 1, **options}
     return kzoo.build_method("colorization", backbone=backbone, **options)
-
-
-def batch_of(method, pictures):
-    raw = {"image": tf.constant(pictures), "id": tf.range(len(pictures), dtype=tf.int64)}
-    return method.transform(raw, tf.range(len(pictures), dtype=tf.int64))
 
 
 def colourful(count=8, size=16, seed=0):

@@ -9,6 +9,7 @@ from kzoo_generative.options import ContextEncoderOptions
 
 import kzoo
 from kzoo.errors import OptionsError
+from kzoo.testing.fakes import batch_of
 
 OPTIONS = {"overlap": 1, "bottleneck": 16, "decoder_width": 4, "adversary_width": 4}
 
@@ -21,11 +22,6 @@ def build(size=16, channels=3, **options):
 
 def pictures_of(count, size, channels, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (count, size, size, channels)).astype("uint8")
-
-
-def batch_of(method, pictures):
-    raw = {"image": tf.constant(pictures), "id": tf.range(len(pictures), dtype=tf.int64)}
-    return method.transform(raw, tf.range(len(pictures), dtype=tf.int64))
 
 
 def values(model):

@@ -8,6 +8,7 @@ from kzoo_generative.adversarial import discriminator_loss, generator_loss, stat
 from kzoo_generative.gan import mean_distance
 
 import kzoo
+from kzoo.testing import fakes
 
 OPTIONS = {"latent": 6, "generator_width": 4}
 
@@ -21,10 +22,8 @@ def build(size=16, channels=3, backbone="dcgan_discriminator", backbone_options=
 
 
 def batch_of(method, count=16, seed=0):
-    shape = (count, *method.backbone.input_shape[1:])
-    pictures = np.random.default_rng(seed).integers(0, 256, shape).astype("uint8")
-    raw = {"image": tf.constant(pictures), "id": tf.range(count, dtype=tf.int64)}
-    return method.transform(raw, tf.range(count, dtype=tf.int64))
+    _, size, _, channels = method.backbone.input_shape
+    return fakes.batch_of(method, fakes.images(count, size, channels, seed))
 
 
 def values(model):

@@ -2,7 +2,6 @@
 
 import math
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,6 +13,7 @@ from kzoo.data.labels import hide_labels
 from kzoo.errors import OptionsError
 from kzoo.export import export_backbone
 from kzoo.specs import DataFacts
+from kzoo.testing import fakes
 from kzoo.testing.tiny import tiny_backbone
 
 CLASSES = ("ant", "bee", "cow", "dog")
@@ -31,10 +31,8 @@ def labels():
 
 
 def build(name, **options):
-    keras.utils.set_random_seed(0)
-    method = kzoo.build_method(name, tiny_backbone((16, 16, 3)), data=DataFacts(classes=CLASSES), **options)
-    method.compile(keras.optimizers.SGD(0.1), total_steps=8, steps_per_epoch=4)
-    return method
+    facts = DataFacts(classes=CLASSES)
+    return fakes.build(name, data=facts, learning_rate=0.1, total_steps=8, steps_per_epoch=4, **options)
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +41,7 @@ def supervised():
 
 
 def batch_of(method, labels):
-    ids = tf.range(len(labels), dtype=tf.int64)
-    images = np.random.default_rng(0).integers(0, 256, (len(labels), 16, 16, 3)).astype("uint8")
-    return method.transform({"image": tf.constant(images), "id": ids, "label": tf.constant(labels, tf.int64)}, ids)
+    return fakes.batch_of(method, fakes.images(len(labels)), labels=labels)
 
 
 @pytest.mark.parametrize(

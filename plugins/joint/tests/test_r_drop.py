@@ -2,32 +2,27 @@
 
 import math
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from kzoo_joint.r_drop import disagreement
 
-import kzoo
 from kzoo.errors import OptionsError
 from kzoo.layers import dropout_keys
 from kzoo.specs import DataFacts
-from kzoo.testing.tiny import tiny_backbone
+from kzoo.testing import fakes
 
 SIDE, CLASSES = 16, ("a", "b", "c")
 
 
 def build(**options):
-    keras.utils.set_random_seed(0)
-    method = kzoo.build_method("r_drop", tiny_backbone((SIDE, SIDE, 3)), data=DataFacts(classes=CLASSES), **options)
-    method.compile(keras.optimizers.SGD(0.1), total_steps=8, steps_per_epoch=4)
-    return method
+    facts = DataFacts(classes=CLASSES)
+    steps = {"learning_rate": 0.1, "total_steps": 8, "steps_per_epoch": 4}
+    return fakes.build("r_drop", shape=(SIDE, SIDE, 3), data=facts, **steps, **options)
 
 
 def batch_of(method, labels):
-    ids = tf.range(len(labels), dtype=tf.int64)
-    images = np.random.default_rng(0).integers(0, 256, (len(labels), SIDE, SIDE, 3)).astype("uint8")
-    return method.transform({"image": tf.constant(images), "id": ids, "label": tf.constant(labels, tf.int64)}, ids)
+    return fakes.batch_of(method, fakes.images(len(labels), SIDE), labels=labels)
 
 
 @pytest.fixture(scope="module")
@@ -80,14 +75,12 @@ def test_the_loss_is_both_cross_entropies_and_alpha_times_the_divergence():
 
 
 def test_the_padding_of_a_passage_has_no_part_in_the_loss():
-    keras.utils.set_random_seed(0)
-    bert = kzoo.build_backbone("bert_tiny", (8, 20))
-    method = kzoo.build_method("r_drop_text", bert, data=DataFacts(classes=CLASSES))
-    method.compile(keras.optimizers.SGD(0.1), total_steps=8, steps_per_epoch=4)
+    about = {"backbone": "bert_tiny", "shape": (8, 20), "data": DataFacts(classes=CLASSES)}
+    method = fakes.build("r_drop_text", **about, learning_rate=0.1, total_steps=8, steps_per_epoch=4)
     ids = tf.range(2, dtype=tf.int64)
     tokens = tf.constant([[1, 7, 8, 2, 0, 0, 0, 0], [1, 9, 2, 0, 0, 0, 0, 0]])
     batch = method.transform({"tokens": tokens, "id": ids, "label": tf.constant([0, 2], tf.int64)}, ids)
-    table = bert.get_layer("token_embedding").trainable_variables[0]
+    table = method.backbone.get_layer("token_embedding").trainable_variables[0]
     with dropout_keys(batch["seed"]), tf.GradientTape() as tape:
         loss = method.loss(method.forward(batch, training=True), batch)["loss"]
     moved = np.abs(tf.convert_to_tensor(tape.gradient(loss, table.value)))

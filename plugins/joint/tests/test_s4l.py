@@ -2,32 +2,26 @@
 
 import math
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from kzoo_joint.s4l_exemplar import batch_hard, pairs
 
-import kzoo
 from kzoo.specs import DataFacts
-from kzoo.testing.tiny import tiny_backbone
+from kzoo.testing import fakes
 
 CLASSES = tuple("abcdefghij")
 SIDE = 16
 
 
 def build(name, **options):
-    keras.utils.set_random_seed(0)
-    method = kzoo.build_method(name, tiny_backbone((SIDE, SIDE, 3)), data=DataFacts(classes=CLASSES), **options)
-    method.compile(keras.optimizers.SGD(0.1), total_steps=8, steps_per_epoch=4)
-    return method
+    facts = DataFacts(classes=CLASSES)
+    steps = {"learning_rate": 0.1, "total_steps": 8, "steps_per_epoch": 4}
+    return fakes.build(name, shape=(SIDE, SIDE, 3), data=facts, **steps, **options)
 
 
 def batch_of(method, labels):
-    ids = tf.range(len(labels), dtype=tf.int64)
-    images = np.random.default_rng(0).integers(0, 256, (len(labels), SIDE, SIDE, 3)).astype("uint8")
-    raw = {"image": tf.constant(images), "id": ids, "label": tf.constant(labels, tf.int64)}
-    return method.transform(raw, ids)
+    return fakes.batch_of(method, fakes.images(len(labels), SIDE), labels=labels)
 
 
 def gradients(method, batch):

@@ -2,33 +2,27 @@
 
 import math
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from kzoo_joint.sla import aggregate, joint_labels, versions_of
 from kzoo_joint.sla_sd import imitation
 
-import kzoo
 from kzoo.errors import OptionsError
 from kzoo.specs import DataFacts
-from kzoo.testing.tiny import tiny_backbone
+from kzoo.testing import fakes
 
 SIDE = 16
 
 
 def build(name, classes=10, channels=3, **options):
-    keras.utils.set_random_seed(0)
     facts = DataFacts(classes=tuple(f"class {number}" for number in range(classes)))
-    method = kzoo.build_method(name, tiny_backbone((SIDE, SIDE, channels)), data=facts, **options)
-    method.compile(keras.optimizers.SGD(0.1), total_steps=8, steps_per_epoch=4)
-    return method
+    steps = {"learning_rate": 0.1, "total_steps": 8, "steps_per_epoch": 4}
+    return fakes.build(name, shape=(SIDE, SIDE, channels), data=facts, **steps, **options)
 
 
 def batch_of(method, labels):
-    ids = tf.range(len(labels), dtype=tf.int64)
-    images = np.random.default_rng(0).integers(0, 256, (len(labels), SIDE, SIDE, 3)).astype("uint8")
-    return method.transform({"image": tf.constant(images), "id": ids, "label": tf.constant(labels, tf.int64)}, ids)
+    return fakes.batch_of(method, fakes.images(len(labels), SIDE), labels=labels)
 
 
 @pytest.fixture(scope="module")

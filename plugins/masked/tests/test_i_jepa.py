@@ -10,6 +10,7 @@ import kzoo
 from kzoo import patches
 from kzoo.errors import OptionsError
 from kzoo.layers import TransformerBlock
+from kzoo.testing import fakes
 from kzoo.testing.tiny import tiny_backbone, tiny_vision_transformer
 
 BATCH, SIZE, TOKENS, WIDTH = 4, 64, 64, 16
@@ -17,7 +18,7 @@ SMALL = {"predictor_width": 16, "predictor_depth": 1, "predictor_heads": 2}
 
 
 def images(count=BATCH):
-    return np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE, 3)).astype("uint8")
+    return fakes.images(count, SIZE)
 
 
 def build(rate=0.1, **options):
@@ -28,9 +29,7 @@ def build(rate=0.1, **options):
 
 
 def batch_of(method, pictures=None):
-    pictures = images() if pictures is None else pictures
-    ids = tf.range(len(pictures), dtype=tf.int64)
-    return method.transform({"image": tf.constant(pictures), "id": ids}, ids)
+    return fakes.batch_of(method, images() if pictures is None else pictures)
 
 
 def repainted(image, numbers):

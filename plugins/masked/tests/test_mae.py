@@ -9,6 +9,7 @@ import kzoo
 from kzoo import patches
 from kzoo.errors import OptionsError
 from kzoo.layers import TransformerBlock
+from kzoo.testing import fakes
 from kzoo.testing.tiny import tiny_backbone, tiny_vision_transformer
 
 BATCH, SIZE, TOKENS, VALUES = 4, 32, 16, 8 * 8 * 3
@@ -16,7 +17,7 @@ SMALL = {"decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2}
 
 
 def images(count=BATCH, size=SIZE, channels=3):
-    return np.random.default_rng(0).integers(0, 256, (count, size, size, channels)).astype("uint8")
+    return fakes.images(count, size, channels)
 
 
 def build(channels=3, **options):
@@ -28,9 +29,7 @@ def build(channels=3, **options):
 
 
 def batch_of(method, pictures=None):
-    pictures = images(channels=method.backbone.input_shape[-1]) if pictures is None else pictures
-    ids = tf.range(len(pictures), dtype=tf.int64)
-    return method.transform({"image": tf.constant(pictures), "id": ids}, ids)
+    return fakes.batch_of(method, images(channels=method.backbone.input_shape[-1]) if pictures is None else pictures)
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,14 @@ import tensorflow as tf
 import kzoo
 from kzoo import patches
 from kzoo.errors import OptionsError
+from kzoo.testing import fakes
 from kzoo.testing.tiny import tiny_backbone, tiny_vision_transformer
 
 BATCH, SIZE, VALUES = 4, 32, 8 * 8 * 3
 
 
 def images(count=BATCH, size=SIZE):
-    return np.random.default_rng(0).integers(0, 256, (count, size, size, 3)).astype("uint8")
+    return fakes.images(count, size)
 
 
 def build(size=SIZE, **options):
@@ -28,9 +29,7 @@ def build(size=SIZE, **options):
 
 
 def batch_of(method, pictures=None):
-    pictures = images() if pictures is None else pictures
-    ids = tf.range(len(pictures), dtype=tf.int64)
-    return method.transform({"image": tf.constant(pictures), "id": ids}, ids)
+    return fakes.batch_of(method, images() if pictures is None else pictures)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import tensorflow as tf
 from kzoo_text.options import SENTINELS
 
 import kzoo
-from kzoo.random import example_seeds
+from kzoo.random import example_keys
 from kzoo.text import CLS, SEP
 
 WORDS = 5 + len(SENTINELS)  # the first number that is a word
@@ -52,7 +52,7 @@ def passages():
 @pytest.fixture(scope="session")
 def keys():
     """keys(raw, seed=0): the key of each example of a raw batch."""
-    return lambda raw, seed=0: example_seeds(seed, 0, raw["id"])
+    return lambda raw, seed=0: example_keys(seed, 0, raw["id"])
 
 
 @pytest.fixture(scope="session")

@@ -7,14 +7,13 @@ resolution, "map" at 1/16, "embedding" its mean over positions.
 import keras
 from keras import layers
 
-from kzoo.layers import BatchNormalization
-from kzoo_backbones.inputs import normalised_input
+from kzoo.layers import BatchNormalization, image_input
 from kzoo_backbones.options import ConvNet4Options
 
 
 def convnet4(input_shape: tuple[int | None, int | None, int], options: ConvNet4Options) -> keras.Model:
     """Four times: 3x3 convolution, batch normalisation, ReLU, 2x2 max pooling."""
-    inputs, x = normalised_input(input_shape, options)
+    inputs, x = image_input(input_shape, options)
     maps = []
     for index in range(1, 5):
         x = layers.Conv2D(

@@ -1,32 +1,13 @@
 """The options of kzoo's own backbones."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from kzoo.options import Depth, Options, Pixels, Width
-
-
-class BackboneOptions(Options):
-    """What every backbone here shares: normalisation of the input, inside the network."""
-
-    mean: tuple[float, ...] | None = Field(
-        None, description="mean of each channel, in [0, 1], taken from the input; none: the input stays as it is"
-    )
-    std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
-        None, description="standard deviation of each channel, in [0, 1], that the input is divided by"
-    )
-
-    @model_validator(mode="after")
-    def _both_or_neither(self) -> Self:
-        if (self.mean is None) != (self.std is None):
-            raise ValueError("mean and std go together; give both or neither")
-        if self.mean is not None and self.std is not None and len(self.mean) != len(self.std):
-            raise ValueError(f"mean has {len(self.mean)} channels and std {len(self.std)}; give one value per channel")
-        return self
+from kzoo.options import Depth, ImageBackboneOptions, Pixels, Width
 
 
-class SmallResNetOptions(BackboneOptions):
+class SmallResNetOptions(ImageBackboneOptions):
     """Options of `small_resnet`."""
 
     width: Width = Field(32, description="channels of the first stage; each later stage has twice as many")
@@ -50,13 +31,13 @@ class ResNetOptions(SmallResNetOptions):
     width: Width = Field(64, description="channels of the first stage; each later stage has twice as many")
 
 
-class ConvNet4Options(BackboneOptions):
+class ConvNet4Options(ImageBackboneOptions):
     """Options of `convnet4`."""
 
     width: Width = Field(64, description="channels of every layer")
 
 
-class VisionTransformerOptions(BackboneOptions):
+class VisionTransformerOptions(ImageBackboneOptions):
     """Options of `vit_small` and `vit_base`."""
 
     patch_size: Pixels = Field(16, ge=1, description="side of a patch in pixels; must divide the image's sides")

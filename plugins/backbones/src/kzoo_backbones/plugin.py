@@ -32,6 +32,7 @@ def kzoo_backbones() -> Iterator[BackboneSpec]:
             paper=RESNET_PAPER,
             offers=("embedding", "map", "map_1", "map_2", "map_3"),
             any_size=True,
+            strides=(1, 2, 4, 8),
         )
     yield BackboneSpec(
         name="small_resnet",
@@ -42,6 +43,7 @@ def kzoo_backbones() -> Iterator[BackboneSpec]:
         paper=RESNET_PAPER,
         offers=("embedding", "map", "map_1", "map_2"),
         any_size=True,
+        strides=(1, 2, 4),
     )
     yield BackboneSpec(
         name="convnet4",
@@ -53,6 +55,7 @@ def kzoo_backbones() -> Iterator[BackboneSpec]:
         offers=("embedding", "map", "map_1", "map_2", "map_3"),
         min_size=16,
         any_size=True,
+        strides=(2, 4, 8, 16),
     )
     for name, options, summary, min_size in (
         ("vit_tiny", VisionTransformerTinyOptions, "ViT-Ti on patches of 4, 192 wide, 5.3 M parameters", 4),

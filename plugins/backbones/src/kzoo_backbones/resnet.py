@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 import keras
 from keras import layers
 
-from kzoo.layers import BatchNormalization
-from kzoo_backbones.inputs import normalised_input
+from kzoo.layers import BatchNormalization, image_input
 from kzoo_backbones.options import ResNetOptions, SmallResNetOptions
 
 InputShape = tuple[int | None, int | None, int]
@@ -93,7 +92,7 @@ def _bottleneck(
 def _resnet(
     name: str, input_shape: InputShape, options: SmallResNetOptions, block: Block, depths: Sequence[int], stem: str
 ) -> keras.Model:
-    inputs, x = normalised_input(input_shape, options)
+    inputs, x = image_input(input_shape, options)
     if stem == "imagenet":
         x = _convolution_norm(x, options.width, 7, 2, options, "stem")
         x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)  # zeros, and not -inf, are right after a ReLU

@@ -13,9 +13,8 @@ import tensorflow as tf
 from keras import layers
 
 from kzoo.errors import RecipeError
-from kzoo.layers import LayerNormalization, TransformerBlock
+from kzoo.layers import LayerNormalization, TransformerBlock, image_input
 from kzoo.patches import KeptPatches, MaskedPatches, Positions
-from kzoo_backbones.inputs import normalised_input
 from kzoo_backbones.options import VisionTransformerOptions
 
 InputShape = tuple[int | None, int | None, int]
@@ -57,7 +56,7 @@ def _vit(
             f"{name}: patches of {patch} do not tile images of {sides[0]}x{sides[1]}; "
             f"set backbone.options.patch_size to one of {divisors}"
         )
-    inputs, x = normalised_input(input_shape, options)
+    inputs, x = image_input(input_shape, options)
     # drawn as for the Dense layer of a flattened patch that it is (MAE, MoCo v3): a convolution's fans make tokens that
     # the position codes drown, for good where a method leaves the projection as it was drawn
     limit = (6.0 / (patch * patch * input_shape[-1] + dimension)) ** 0.5

@@ -21,10 +21,10 @@ def square(images: tf.Tensor, size: int | None) -> tf.Tensor:
     return resize_and_crop(to_float(images), size or min(images.shape[1:3]))
 
 
-def keys_of(seeds: tf.Tensor, parts: int, tag: str) -> tf.Tensor:
+def keys_of(keys: tf.Tensor, parts: int, tag: str) -> tf.Tensor:
     """A key for each of so many parts of each example: int64 `[B * parts]`, those of an example together."""
-    numbers = tf.tile(tf.range(parts), tf.shape(seeds))
-    return fold_in(tf.repeat(fold_in(seeds, tag), parts), numbers)
+    numbers = tf.tile(tf.range(parts), tf.shape(keys))
+    return fold_in(tf.repeat(fold_in(keys, tag), parts), numbers)
 
 
 def cut(images: tf.Tensor, corners: tf.Tensor, size: int, sides: tf.Tensor | None = None) -> tf.Tensor:
@@ -61,14 +61,14 @@ def cut(images: tf.Tensor, corners: tf.Tensor, size: int, sides: tf.Tensor | Non
     return (1 - down) * first + down * second
 
 
-def dropout(x: tf.Tensor, seeds: tf.Tensor, rate: float) -> tf.Tensor:
-    """Leave out a share of the features, scale up the others (Srivastava et al. 2014); `x` `[B, ...]`, seeds `[B]`.
+def dropout(x: tf.Tensor, keys: tf.Tensor, rate: float) -> tf.Tensor:
+    """Leave out a share of the features, scale up the others (Srivastava et al. 2014); `x` `[B, ...]`, keys `[B]`.
 
     Not the stock layer, which draws the same mask on every replica: this one belongs to the example.
     """
     if not rate:
         return x
-    kept = uniform(fold_in(seeds, "dropout"), x.shape[1:]) >= rate
+    kept = uniform(fold_in(keys, "dropout"), x.shape[1:]) >= rate
     return tf.where(kept, x / (1 - rate), tf.zeros_like(x))
 
 

@@ -37,9 +37,9 @@ class CPC(Method):
 
     @staticmethod
     def pretext(batch: Batch, seed: tf.Tensor, options: CPCOptions) -> Batch:
-        seeds = patch_seeds(seed, options.grid)
+        keys = patch_keys(seed, options.grid)
         cells = patches.split(crop_to_mosaic(batch["image"], seed, options), options.grid)
-        return {"patches": patches.join(crop_and_pad(cells, seeds), options.grid)}
+        return {"patches": patches.join(crop_and_pad(cells, keys), options.grid)}
 
     def build_heads(self) -> None:
         self._check_backbone()
@@ -220,7 +220,7 @@ def turn(z: tf.Tensor, direction: str) -> tf.Tensor:
     return tf.reverse(z, [1]) if direction in ("up", "left") else z
 
 
-def patch_seeds(seed: tf.Tensor, grid: int) -> tf.Tensor:
+def patch_keys(seed: tf.Tensor, grid: int) -> tf.Tensor:
     """A key for each patch of each image, int64 `[B G G]`."""
     each = tf.tile(tf.range(grid * grid), [tf.shape(seed)[0]])
     return fold_in(tf.repeat(seed, grid * grid), each)
@@ -233,11 +233,11 @@ def crop_to_mosaic(images: tf.Tensor, seed: tf.Tensor, options: CPCOptions) -> t
     return patches.cut(augment.greyscale(images, seed, options.greyscale_p), options.grid, options.patch)
 
 
-def crop_and_pad(cells: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+def crop_and_pad(cells: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
     """Crop each patch at random to 15/16 of its side (60 of 64 px) and pad it with zeros to what it was."""
     side = cells.shape[1]
     lost = max(1, round(side / 16))
-    offset = integers(fold_in(seeds, "crop"), (2,), 0, lost + 1)
+    offset = integers(fold_in(keys, "crop"), (2,), 0, lost + 1)
     place = np.arange(side) - lost // 2  # within the crop
     inside = ((place >= 0) & (place < side - lost)).astype("float32")
 

@@ -5,7 +5,7 @@ contrastive predictive coding", ICML 2020).
 import tensorflow as tf
 
 from kzoo.method import Batch
-from kzoo_contrastive.cpc import CPC, Predictor, crop_to_mosaic, patch_seeds
+from kzoo_contrastive.cpc import CPC, Predictor, crop_to_mosaic, patch_keys
 from kzoo_contrastive.parts import patches
 from kzoo_contrastive.parts.patch_augment import augment_patches
 from kzoo_contrastive.specs.cpc_v2 import CPCV2Options
@@ -30,7 +30,7 @@ class CPCV2(CPC):
     @staticmethod
     def pretext(batch: Batch, seed: tf.Tensor, options: CPCV2Options) -> Batch:
         cells = patches.split(crop_to_mosaic(batch["image"], seed, options), options.grid)
-        changed = augment_patches(cells, patch_seeds(seed, options.grid), options.augment)
+        changed = augment_patches(cells, patch_keys(seed, options.grid), options.augment)
         return {"patches": patches.join(changed, options.grid)}
 
     def predictor(self, direction: str) -> Predictor:

@@ -10,7 +10,7 @@ from kzoo import augment, evaluate, losses, replicas
 from kzoo.data import Source, evaluation_batches
 from kzoo.layers import mlp_head
 from kzoo.method import Batch, Logs, Method
-from kzoo.random import example_seeds, fold_in
+from kzoo.random import example_keys, fold_in
 from kzoo_contrastive.specs.emp_ssl import EMPSSLOptions
 
 _PATCHES = 4096  # of a bag that go through the network at once
@@ -31,9 +31,9 @@ def coding_rate(z: tf.Tensor, epsilon: float) -> tf.Tensor:
     return tf.reduce_sum(tf.math.log(tf.linalg.diag_part(root)), axis=-1)
 
 
-def repeated(images: tf.Tensor, seeds: tf.Tensor, times: int) -> tuple[tf.Tensor, tf.Tensor]:
+def repeated(images: tf.Tensor, keys: tf.Tensor, times: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Each image `times` times in a row, each time with a key of its own: `[B times, ...]` and int64 `[B times]`."""
-    keys = fold_in(seeds[:, None], tf.range(times, dtype=tf.int64)[None])
+    keys = fold_in(keys[:, None], tf.range(times, dtype=tf.int64)[None])
     return tf.repeat(images, times, axis=0), tf.reshape(keys, [-1])
 
 
@@ -58,8 +58,8 @@ class EMPSSL(Method):
     @staticmethod
     def pretext(batch: Batch, seed: tf.Tensor, options: EMPSSLOptions) -> Batch:
         size = options.patch_size or batch["image"].shape[1]
-        images, seeds = repeated(batch["image"], seed, options.patches)
-        return {"patches": augment.view(images, seeds, size, ratio=(1.0, 1.0), **options.view.model_dump())}
+        images, keys = repeated(batch["image"], seed, options.patches)
+        return {"patches": augment.view(images, keys, size, ratio=(1.0, 1.0), **options.view.model_dump())}
 
     def build_heads(self) -> None:
         self.projector = mlp_head(self.options.projector, hidden_norm=True, name="projector")
@@ -92,8 +92,8 @@ class EMPSSL(Method):
         @tf.function(reduce_retracing=True, autograph=False)
         def bag(images: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
             size, view = self.options.patch_size or images.shape[1], self.options.view
-            images, seeds = repeated(images, example_seeds(0, 0, ids), self.options.bag)
-            patches = augment.random_resized_crop(images, seeds, size, view.scale, ratio=(1.0, 1.0), flip=view.flip)
+            images, keys = repeated(images, example_keys(0, 0, ids), self.options.bag)
+            patches = augment.random_resized_crop(images, keys, size, view.scale, ratio=(1.0, 1.0), flip=view.flip)
             features = feature(patches, training=False)
             return tf.reduce_mean(tf.reshape(features, [-1, self.options.bag, features.shape[-1]]), axis=1)
 

@@ -65,7 +65,7 @@ class MoCoV1(Method):
 
     def shuffle(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """This replica's share of the global batch in a random order, and that order, int32 `[B]`."""
-        # the examples' seeds give the same order on every replica, another one each step
+        # the examples' keys give the same order on every replica, another one each step
         order = tf.argsort(fold_in(replicas.gather(seed), "shuffle"), stable=True)
         mine = tf.gather(order, losses.own_columns(tf.shape(x)[0]))
         return tf.gather(replicas.gather(x), mine), order

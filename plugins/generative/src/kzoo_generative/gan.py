@@ -80,7 +80,7 @@ class GAN(Method):
         return {"loss": loss, "generator_loss": loss}
 
     def generate(self, seed: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """An image for each key: `[B, h, w, C]` in [0, 1], of seeds int64 `[B]`."""
+        """An image for each key: `[B, h, w, C]` in [0, 1], of keys int64 `[B]`."""
         z = uniform(fold_in(seed, "z"), (self.options.latent,), -1.0, 1.0)
         return 0.5 + 0.5 * self.generator(z, training=training)
 

@@ -50,4 +50,5 @@ def kzoo_backbones() -> Iterator[BackboneSpec]:
             summary=f"keras.applications: {summary}, ImageNet weights on request",
             paper=paper,
             offers=("embedding", "map", *(f"map_{level}" for level in range(1, maps))),
+            strides=(2, 4, 8, 16, 32)[-maps:],
         )

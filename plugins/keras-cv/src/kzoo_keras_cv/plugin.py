@@ -64,5 +64,6 @@ def kzoo_backbones() -> Iterator[BackboneSpec]:
             summary=f"KerasCV: {summary}",
             paper=paper,
             offers=("embedding", "map", *(f"map_{level}" for level in range(1, maps))),
+            strides=() if name == "mit_b0" else (2, 4, 8, 16, 32)[-maps:],  # mit_b0 enlarges images below 64
             check_options={"depth": 0.25},  # every kind of block in every stage; the whole takes minutes
         )

@@ -14,7 +14,7 @@ from kzoo.errors import OptionsError
 from kzoo.layers import BatchNormalization, Dropout
 from kzoo.losses import full_precision, l2_normalize
 from kzoo.method import Batch, Logs, Method
-from kzoo.random import example_seeds, fold_in, integers
+from kzoo.random import example_keys, fold_in, integers
 from kzoo_temporal.options import TimeContrastiveOptions
 from kzoo_temporal.parts.frames import flat, frame_keys, whole_videos
 from kzoo_temporal.parts.spatial import SpatialSoftmax
@@ -134,7 +134,7 @@ class TimeContrastive(Method):
         found: dict[str, list[float]] = {}
         settings, size = self.options.view.model_dump(), self.input_size
         for number, video in enumerate(whole_videos(test or train)):
-            keys = example_seeds(0, number, tf.zeros(len(video), tf.int64))  # one view for all frames
+            keys = example_keys(0, number, tf.zeros(len(video), tf.int64))  # one view for all frames
             views = [augment.view(video, fold_in(keys, name), size, **settings).numpy() for name in ("one", "other")]
             for title, models in (("", (self.backbone, self.head)), ("_untrained", fresh)):
                 one, other = (self.embed_frames(view, *models) for view in views)

@@ -48,6 +48,7 @@ def kzoo_methods() -> Iterator[MethodSpec]:
         summary="Find the same passage under other dropout among all others",
         paper="Gao, Yao, Chen, EMNLP 2021, arXiv:2104.08821",
         modality="text",
+        requires=("embedding", "dropout"),
         check_backbone="bert_tiny",
         check_learning_rate=0.005,
     )
@@ -69,6 +70,7 @@ def kzoo_backbones() -> Iterator[BackboneSpec]:
             paper="Devlin et al. 2019, arXiv:1810.04805; sizes of Turc et al. 2019, arXiv:1908.08962",
             modality="text",
             offers=("embedding", "tokens"),
+            abilities=("dropout",),
             check_options={"layers": 1},
         )
 

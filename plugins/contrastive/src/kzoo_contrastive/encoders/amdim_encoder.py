@@ -11,10 +11,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 from keras import layers
-from kzoo_backbones.inputs import normalised_input
 
 from kzoo.errors import OptionsError
-from kzoo.layers import BatchNormalization
+from kzoo.layers import BatchNormalization, image_input
 from kzoo_contrastive.specs.amdim_encoder import AMDIMEncoderOptions
 
 SIZES = (32, 64, 128)
@@ -123,7 +122,7 @@ def amdim_encoder(input_shape: tuple[int | None, int | None, int], options: AMDI
             f"amdim_encoder: takes images of 32, 64 or 128 px. Received: {height}x{width}; set method.options.size"
         )
     net, ndf = _Network(options), options.width
-    inputs, x = normalised_input(input_shape, options)
+    inputs, x = image_input(input_shape, options)
     if height == 32:
         x = net.convolution(x, ndf, 3, 1, "stem")
         x = net.unit(x, ndf, 1, 1, "stem_unit")

@@ -9,10 +9,9 @@ import math
 
 import keras
 from keras import layers
-from kzoo_backbones.inputs import normalised_input
 
 from kzoo.errors import OptionsError
-from kzoo.layers import BatchNormalization
+from kzoo.layers import BatchNormalization, image_input
 from kzoo_contrastive.specs.deep_infomax_encoder import DeepInfoMaxEncoderOptions
 
 
@@ -26,7 +25,7 @@ def deep_infomax_encoder(
             f"deep_infomax_encoder: takes images from 24 px. Received: {input_shape[0]}x{input_shape[1]}"
         )
     depth = round(math.log2(side)) - 2
-    inputs, x = normalised_input(input_shape, options)
+    inputs, x = image_input(input_shape, options)
     maps = []
     for level in range(1, depth + 1):
         x = layers.ZeroPadding2D(1, name=f"pad_{level}")(x)

@@ -11,12 +11,12 @@ from kzoo.random import fold_in, integers
 from kzoo.state import MemoryBank
 
 
-def draw_with_noise(ids: tf.Tensor, seeds: tf.Tensor, noise: int, examples: int) -> tf.Tensor:
+def draw_with_noise(ids: tf.Tensor, keys: tf.Tensor, noise: int, examples: int) -> tf.Tensor:
     """Each example's own id, then `noise` ids drawn from all `examples` with replacement, itself perhaps among them.
 
-    ids, seeds: int64 `[b]`. Returns int32 `[b, 1 + noise]`.
+    ids, keys: int64 `[b]`. Returns int32 `[b, 1 + noise]`.
     """
-    drawn = integers(fold_in(seeds, "noise"), (noise,), 0, examples)
+    drawn = integers(fold_in(keys, "noise"), (noise,), 0, examples)
     return tf.concat([tf.cast(ids, tf.int32)[:, None], drawn], axis=1)
 
 

@@ -1,13 +1,12 @@
 """What `amdim_encoder` is, and what can be set."""
 
-from kzoo_backbones.options import BackboneOptions
 from pydantic import Field
 
-from kzoo.options import Depth, Width
+from kzoo.options import Depth, ImageBackboneOptions, Width
 from kzoo.specs import BackboneSpec
 
 
-class AMDIMEncoderOptions(BackboneOptions):
+class AMDIMEncoderOptions(ImageBackboneOptions):
     """Options of `amdim_encoder`; the paper's largest has width 192, rkhs 1536 and depth 8."""
 
     width: Width = Field(128, description="channels of the first layer (ndf)")

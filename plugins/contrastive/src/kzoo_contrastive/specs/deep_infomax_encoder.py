@@ -1,13 +1,12 @@
 """What `deep_infomax_encoder` is, and what can be set."""
 
-from kzoo_backbones.options import BackboneOptions
 from pydantic import Field
 
-from kzoo.options import Width
+from kzoo.options import ImageBackboneOptions, Width
 from kzoo.specs import BackboneSpec
 
 
-class DeepInfoMaxEncoderOptions(BackboneOptions):
+class DeepInfoMaxEncoderOptions(ImageBackboneOptions):
     """Options of `deep_infomax_encoder`."""
 
     width: Width = Field(64, description="channels of the first layer; each later one has twice as many")

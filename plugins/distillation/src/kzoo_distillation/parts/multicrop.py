@@ -49,8 +49,8 @@ class MultiCrop(Method):
 
     def large_keys(self, batch: Batch) -> tf.Tensor:
         """A key for each large view, int64 `[2B]`."""
-        seeds = tf.repeat(batch["seed"], LARGE)
-        return fold_in(seeds, tf.range(tf.shape(seeds)[0]) % LARGE)
+        keys = tf.repeat(batch["seed"], LARGE)
+        return fold_in(keys, tf.range(tf.shape(keys)[0]) % LARGE)
 
     def by_image(self, large: tf.Tensor, small: tf.Tensor | None = None) -> tf.Tensor:
         """What is said of all views, `[2b, K]` and `[nb, K]`, as one tensor `[b, 2 + n, K]`."""

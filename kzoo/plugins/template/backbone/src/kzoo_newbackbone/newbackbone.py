@@ -6,13 +6,13 @@ Input: `[B, H, W, C]` in [0, 1]. Outputs: "map_1", "map_2" and "map" at 1/2, 1/4
 
 import keras
 
-from kzoo.layers import BatchNormalization
+from kzoo.layers import BatchNormalization, image_input
 from kzoo_newbackbone.options import NewBackboneOptions
 
 
 def newbackbone(input_shape: tuple[int | None, int | None, int], options: NewBackboneOptions) -> keras.Model:
     """Three times: 3x3 convolution of stride 2, batch normalisation, ReLU."""
-    inputs = x = keras.Input(input_shape, name="image")
+    inputs, x = image_input(input_shape, options)
     maps = []
     for stage in range(3):
         filters = options.width * 2**stage

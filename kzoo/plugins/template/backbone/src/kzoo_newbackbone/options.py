@@ -2,9 +2,8 @@
 
 from pydantic import Field
 
-import kzoo
-from kzoo.options import Width
+from kzoo.options import ImageBackboneOptions, Width
 
 
-class NewBackboneOptions(kzoo.Options):
+class NewBackboneOptions(ImageBackboneOptions):
     width: Width = Field(32, description="channels after the first convolution; doubled by each that follows")

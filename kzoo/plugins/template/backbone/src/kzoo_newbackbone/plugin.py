@@ -17,4 +17,5 @@ def kzoo_backbones() -> Iterator[kzoo.BackboneSpec]:
         offers=("embedding", "map", "map_1", "map_2"),
         min_size=8,
         any_size=True,
+        strides=(2, 4, 8),
     )
