@@ -39,4 +39,5 @@ def kzoo_methods() -> Iterator[MethodSpec]:
         any_size=True,
         least_examples=2,
         check_options={"projector": (32, 16), "local_views": 2, "directions": 16},
+        expected_failures={"mean": "its statistic is multiplied by the number of examples, as published"},
     )
