@@ -67,9 +67,10 @@ def check_mean(subject: MethodSubject) -> None:
 
 
 def _loss(method: Method, batch: Batch) -> float:
-    step = method.test_step if method.has_held_out_loss else method.train_step
+    """Of a step that leaves no trace: in inference mode where the method has a loss there."""
     with kept(method.variables):
-        return float(step(batch)["loss"])
+        logs = method.test_step(batch) if method.has_held_out_loss else {}
+        return float(logs["loss"] if "loss" in logs else method.train_step(batch)["loss"])
 
 
 def check_accumulate(subject: MethodSubject) -> None:
