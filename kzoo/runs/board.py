@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from tensorboard.plugins.hparams import api as hparams
 
 from kzoo.recipe.schema import Recipe
 from kzoo.runs.run import Run
@@ -19,6 +18,8 @@ FOLDER = "evaluation"  # in the run's logs; a later evaluation takes its place
 
 def write(run: Run, recipe: Recipe, report: Mapping[str, Any]) -> None:
     """Write the figures of `evaluation.json`, the pictures in `figures/` and the recipe's settings for TensorBoard."""
+    from tensorboard.plugins.hparams import api as hparams  # on use: what loads a backbone does without
+
     folder = run.logs / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     step = int(report["made_from"].get("step", 0))
