@@ -66,7 +66,8 @@ class KeptPatches(keras.layers.Layer):
     def call(self, inputs: Any) -> Any:
         x = tf.convert_to_tensor(inputs)
         _, height, width, depth = x.shape
-        tokens = tf.reshape(x, [-1, -1 if height is None or width is None else height * width, depth])
+        known = height is not None and width is not None
+        tokens = tf.reshape(x, [-1, height * width, depth] if known else [tf.shape(x)[0], -1, depth])
         kept = _kept.get()
         return tokens if kept is None else tf.gather(tokens, kept, batch_dims=1)
 

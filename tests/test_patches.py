@@ -64,3 +64,11 @@ def test_a_vector_in_the_place_of_patches_learns():
 def test_other_backbones_are_refused_by_name():
     with pytest.raises(OptionsError, match=r"mae: needs a backbone that can do token_subset, .*; 'tiny' cannot$"):
         patches.patches_of(tiny_backbone((32, 32, 3)), "token_subset", method="mae")
+
+
+def test_images_of_open_size_in_a_graph():
+    """As evaluation reads them: nothing but the batch's rank is known when the graph is made."""
+    vit = tiny_vision_transformer((None, None, 3))
+    images = np.random.default_rng(0).uniform(size=(2, 24, 16, 3)).astype("float32")
+    read = tf.function(vit, input_signature=[tf.TensorSpec((None, None, None, 3))], autograph=False)
+    np.testing.assert_allclose(read(images)["tokens"], vit(images)["tokens"], atol=1e-5)
