@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo.errors import OptionsError
+from kzoo.random import fold_in, integers
 from kzoo.system.private import every_layer
 
 # what the two layers find in a call; read while tracing, and each replica's thread has its own
@@ -167,6 +168,19 @@ def per_token(head: Callable[[tf.Tensor], tf.Tensor], tokens: tf.Tensor) -> tf.T
     return tf.reshape(
         answers, [-1, tf.shape(tokens)[1] if tokens.shape[1] is None else tokens.shape[1], answers.shape[-1]]
     )
+
+
+def place_blocks(keys: tf.Tensor, heights: tf.Tensor, widths: tf.Tensor, grid: tuple[int, int]) -> tf.Tensor:
+    """Rectangles of these sizes where the key says, all places within the grid equally likely: bool `[B, T]`.
+
+    keys: int64 `[B]`. heights, widths: int32 `[B]`, in patches; what is larger than the grid begins at its edge.
+    """
+    inside = []
+    for name, lengths, side in zip(("top", "left"), (heights, widths), grid, strict=True):
+        start = integers(fold_in(keys, name), (), 0, tf.maximum(side - lengths, 0) + 1)
+        place = tf.range(side)[None]
+        inside.append((place >= start[:, None]) & (place < (start + lengths)[:, None]))
+    return tf.reshape(inside[0][:, :, None] & inside[1][:, None], [-1, grid[0] * grid[1]])
 
 
 def patchify(images: tf.Tensor, size: int) -> tf.Tensor:

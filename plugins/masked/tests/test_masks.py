@@ -6,6 +6,7 @@ import tensorflow as tf
 from kzoo_masked.parts import masks
 
 from kzoo.errors import OptionsError
+from kzoo.patches import place_blocks
 from kzoo.random import fold_in
 
 GRID, AREA, ASPECT, SQUARE = (14, 14), (0.15, 0.2), (0.75, 1.5), (0.85, 1.0)
@@ -40,7 +41,7 @@ def test_the_largest_and_the_smallest_are_bounds(keys, grid):
 
 def test_blocks_are_rectangles_anywhere_in_the_grid(keys):
     heights, widths = tf.fill([20_000], 2), tf.fill([20_000], 3)
-    placed = masks.place_blocks(keys, heights, widths, (4, 5)).numpy().reshape(-1, 4, 5)
+    placed = place_blocks(keys, heights, widths, (4, 5)).numpy().reshape(-1, 4, 5)
     assert np.all(placed.any(2).sum(1) == 2)
     assert np.all(placed.any(1).sum(1) == 3)
     assert np.all(placed.sum((1, 2)) == 6)
@@ -51,9 +52,9 @@ def test_blocks_are_rectangles_anywhere_in_the_grid(keys):
 def test_what_four_targets_leave_of_the_context(keys):
     """Drawn once, not again: 90.5 patches of 196 on average."""
     sizes = masks.block_sizes(fold_in(keys, "target"), GRID, AREA, ASPECT)
-    taken = [masks.place_blocks(fold_in(keys, n), *sizes, GRID) for n in range(4)]
+    taken = [place_blocks(fold_in(keys, n), *sizes, GRID) for n in range(4)]
     square = fold_in(keys, "context")
-    context = masks.place_blocks(square, *masks.block_sizes(square, GRID, SQUARE, (1.0, 1.0)), GRID)
+    context = place_blocks(square, *masks.block_sizes(square, GRID, SQUARE, (1.0, 1.0)), GRID)
     left = (context & ~tf.reduce_any(tf.stack(taken), axis=0)).numpy().sum(1)
     assert left.mean() == pytest.approx(90.5, abs=0.5)
     assert 20 <= left.min() < 40

@@ -4,7 +4,8 @@ import math
 
 import tensorflow as tf
 
-from kzoo.random import bernoulli, fold_in, in_double, integers, uniform
+from kzoo.patches import place_blocks
+from kzoo.random import bernoulli, fold_in, in_double, uniform
 
 _ASPECT = math.log(10 / 3)  # the logarithm of height / width is uniform in this and its negative
 _TRIES = 10
@@ -24,7 +25,6 @@ def block_mask(
         smallest, largest: of the area that is drawn.
     """
     rows, columns = grid
-    at_row, at_column = tf.range(rows)[:, None], tf.range(columns)[None]
 
     def left(hidden: tf.Tensor) -> tf.Tensor:
         return most - tf.reduce_sum(tf.cast(hidden, tf.float32), axis=(1, 2))
@@ -38,10 +38,7 @@ def block_mask(
         aspect = in_double(tf.exp, uniform(fold_in(drawn, "aspect"), (), -_ASPECT, _ASPECT))
         height = tf.cast(tf.round(tf.sqrt(area * aspect)), tf.int32)
         width = tf.cast(tf.round(tf.sqrt(area / aspect)), tf.int32)
-        top = integers(fold_in(drawn, "top"), (), 0, tf.maximum(rows - height, 0) + 1)[:, None, None]
-        start = integers(fold_in(drawn, "left"), (), 0, tf.maximum(columns - width, 0) + 1)[:, None, None]
-        inside = (at_row >= top) & (at_row < top + height[:, None, None])
-        inside &= (at_column >= start) & (at_column < start + width[:, None, None])
+        inside = tf.reshape(place_blocks(drawn, height, width, grid), [-1, rows, columns])
         new = tf.reduce_sum(tf.cast(inside & ~hidden, tf.float32), axis=(1, 2))
         fits = (height < rows) & (width < columns) & (new > 0) & (new <= room) & unfinished(hidden, failures)
         hidden |= inside & fits[:, None, None]

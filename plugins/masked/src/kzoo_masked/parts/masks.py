@@ -7,7 +7,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from kzoo.errors import OptionsError
-from kzoo.random import fold_in, integers, permutation, uniform
+from kzoo.patches import place_blocks
+from kzoo.random import fold_in, permutation, uniform
 
 Range = tuple[float, float]
 Grid = tuple[int, int]
@@ -51,16 +52,6 @@ def smallest_block(grid: Grid, scale: Range, aspect: Range) -> int:
     area = max(1, math.floor(scale[0] * grid[0] * grid[1]))
     height, width = (math.floor(math.sqrt(area * ratio) + 0.499) for ratio in (aspect[0], 1 / aspect[1]))
     return min(max(height, 1), grid[0]) * min(max(width, 1), grid[1])
-
-
-def place_blocks(keys: tf.Tensor, heights: tf.Tensor, widths: tf.Tensor, grid: Grid) -> tf.Tensor:
-    """Blocks of these sizes where the key says, all places within the grid equally likely: bool `[B, T]`."""
-    top = integers(fold_in(keys, "top"), (), 0, grid[0] - heights + 1)
-    left = integers(fold_in(keys, "left"), (), 0, grid[1] - widths + 1)
-    rows, columns = tf.range(grid[0])[None], tf.range(grid[1])[None]
-    inside_rows = (rows >= top[:, None]) & (rows < (top + heights)[:, None])
-    inside_columns = (columns >= left[:, None]) & (columns < (left + widths)[:, None])
-    return tf.reshape(inside_rows[:, :, None] & inside_columns[:, None], [-1, grid[0] * grid[1]])
 
 
 def first_of(mask: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:

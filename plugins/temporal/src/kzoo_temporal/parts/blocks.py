@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from kzoo.random import fold_in, integers, permutation, uniform
+from kzoo.patches import place_blocks
+from kzoo.random import fold_in, permutation, uniform
 
 _TRIES = 8  # drawings of which the first is taken that leaves enough
 
@@ -12,13 +13,10 @@ def block(keys: tf.Tensor, grid: tuple[int, int], share: float, aspect: tuple[fl
     area = share * grid[0] * grid[1]
     ratio = uniform(fold_in(keys, "aspect"), (), *aspect)
     sides = (tf.sqrt(area * ratio), tf.sqrt(area / ratio))
-    inside = []
-    for name, side, most in zip(("top", "left"), sides, grid, strict=True):
-        length = tf.clip_by_value(tf.cast(tf.round(side), tf.int32), 1, most)
-        start = integers(fold_in(keys, name), (), 0, most - length + 1)
-        place = tf.range(most)[None]
-        inside.append((place >= start[:, None]) & (place < (start + length)[:, None]))
-    return tf.reshape(inside[0][:, :, None] & inside[1][:, None], [-1, grid[0] * grid[1]])
+    heights, widths = (
+        tf.clip_by_value(tf.cast(tf.round(side), tf.int32), 1, most) for side, most in zip(sides, grid, strict=True)
+    )
+    return place_blocks(keys, heights, widths, grid)
 
 
 def hidden_places(
