@@ -30,6 +30,7 @@ ASKED: dict[str, list[tuple[str, str | float, int]]] = {
         ("alignment_error", "alignment_error_untrained", LOWER),
         ("cycle", "cycle_untrained", HIGHER),
     ],
+    "clips/siamese_triplet": [("retrieval", "retrieval_untrained", HIGHER), ("retrieval", "retrieval_chance", HIGHER)],
     "clips/video_mae": [("masked_error", "masked_error_of_mean", LOWER)],
     "clips/monodepth2": [("reprojection_error", "identity_error", LOWER)],
     "pairs/monodepth": [

@@ -50,6 +50,21 @@ class ClipsOptions(ClipOptions):
     )
 
 
+class TracksOptions(Options):
+    """Options of the dataset `tracks`."""
+
+    names: tuple[Literal["bikes", "carphone", "bunny", "pedestrians", "tree"], ...] = Field(
+        ("bikes", "carphone", "bunny"), min_length=2, description="which clips, as of the dataset clips"
+    )
+    height: Side = Field(96, description="height in pixels that frames are scaled to; their middle is taken")
+    width: Side = Field(128, description="width in pixels that frames are scaled to")
+    fps: float = Field(25.0, gt=0, le=1000, description="frames a second")
+    patch: Side = Field(48, description="side of a patch in pixels")
+    length: int = Field(16, ge=2, le=10_000, description="frames from the first patch of a track to its last")
+    stride: Pixels = Field(8, ge=1, description="distance between neighbouring boxes in pixels")
+    test_fraction: float = Field(0.3, gt=0, lt=1, description="share of each file, its end, held out as split test")
+
+
 class StereoFileOptions(FrameOptions):
     """Options of every dataset named `stereo:<path>`."""
 
@@ -93,6 +108,18 @@ class ShuffleAndLearnOptions(ImageOptions):
         (0.5, 1.0), description="area of the random crop, one for the three frames, as a share of the image"
     )
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip, of all three frames")
+
+
+class SiameseTripletOptions(ImageOptions):
+    margin: float = Field(0.5, gt=0, description="how much nearer the end of a track is to be than a negative")
+    negatives: Count = Field(4, description="negatives of each pair")
+    random_epochs: float = Field(
+        10.0, ge=0, description="epochs in which negatives are drawn at random, before the hardest are taken"
+    )
+    hidden: tuple[Width, ...] = Field((4096,), description="widths of the layers between backbone and embedding")
+    width: Width = Field(1024, description="width of the embedding")
+    scale: tuple[float, float] = Field((0.8, 1.0), description="area of the random crops, as a share of the patch")
+    flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip, of each patch by itself")
 
 
 class TimeContrastiveOptions(ImageOptions):

