@@ -32,6 +32,7 @@ PAGES = {
 TABLES: dict[str, Callable[..., str]] = {
     "plugins": methods.overview_table,
     "benchmarks/results/probe.json": results.probes,
+    "benchmarks/results/peers_replicas.json": results.peers_on_two_processes,
     "benchmarks/results/oracles.json": results.oracles,
     "benchmarks/results/labels.json": results.labels,
 }

@@ -58,6 +58,15 @@ def best_probe(recipe: str) -> str:
     return ""
 
 
+def peers_on_two_processes() -> str:
+    """What `benchmarks/peers_replicas.py` found for each loss, of kzoo and of its peers."""
+    rows = []
+    for name, found in measured("peers_replicas")["losses"].items():
+        for who, errors in found.items():
+            rows.append((name, who, *(f"{errors[what]:.1g}" for what in ("loss", "gradient"))))
+    return table(("loss", "whose", "error of the loss", "error of the gradient"), rows)
+
+
 def oracles() -> str:
     """What `benchmarks/oracles.py` found: the largest difference of each loss from a peer's, and why it differs."""
     rows = [
