@@ -1,10 +1,12 @@
 """The progress bar and the tables of a run: the loss first, nothing cut, no empty column, no bar in a file."""
 
 import io
+import sys
 
 from rich.console import Console
 
 from kzoo.evaluate.tables import pretext_table, table
+from kzoo.system.console import make_console
 from kzoo.train import callbacks
 from kzoo.train.callbacks import ProgressBar
 
@@ -59,3 +61,24 @@ def test_columns_that_would_be_empty_are_left_out():
         found = {"embedding": {**shape, "collapsed": collapsed}, "no_probes": "no labels"}
         shown = table({"trained": found, "untrained": untrained, "verdict": {}})
         assert [column.header for column in shown.columns] == heads + more
+
+
+def test_a_long_epoch_without_a_bar_says_where_it_is(monkeypatch):
+    clock = iter(range(0, 1000, 40))
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: next(clock))
+    console = Console(width=120, file=io.StringIO())
+    bar = ProgressBar(epochs=1, steps=9, batch_size=8, start=0, console=console)
+    bar.on_epoch_begin(0)
+    for batch in range(3):
+        bar.on_train_batch_end(batch, LOGS)
+    first, *_ = console.file.getvalue().splitlines()
+    assert first.startswith("epoch 1/1  step ")
+    assert "/9  loss 3.142  " in first
+
+
+def test_in_a_notebook_nothing_is_drawn_over(monkeypatch):
+    monkeypatch.setenv("JPY_PARENT_PID", "1")
+    assert not make_console().is_interactive
+    assert not make_console().is_jupyter
+    monkeypatch.setitem(sys.modules, "ipykernel", object())
+    assert make_console().color_system == "standard"

@@ -24,8 +24,22 @@ def marked(text: object) -> str:
 
 
 def make_console(stderr: bool = False) -> Console:
-    """A console on the standard output or error, for tables, bars and lines."""
-    return _Console(highlight=False, stderr=stderr, file=cast(IO[str], _Stream(stderr)))
+    """A console on the standard output or error, for tables, bars and lines.
+
+    In a notebook, also in a command that a cell runs (`!kzoo`), nothing is drawn over, as a cell keeps all that was
+    ever written: no bars, but colours.
+    """
+    stream = _Stream(stderr)
+    in_notebook = "JPY_PARENT_PID" in os.environ
+    shows_colours = in_notebook and ("ipykernel" in sys.modules or stream.isatty())
+    return _Console(
+        highlight=False,
+        stderr=stderr,
+        file=cast(IO[str], stream),
+        force_jupyter=False,  # Rich's own way needs ipywidgets
+        force_terminal=False if in_notebook else None,
+        color_system="standard" if shows_colours else "auto",
+    )
 
 
 def say(text: str, *, stderr: bool = False) -> None:

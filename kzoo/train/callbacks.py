@@ -21,6 +21,7 @@ from kzoo.runs.run import Run, plugin_versions, versions
 from kzoo.system.files import sync
 
 _BAR = 12  # characters of the progress bar
+_QUIET = 60  # seconds after which a training that has no bar says where it is
 
 
 class Pace(keras.callbacks.Callback):
@@ -55,7 +56,7 @@ class ProgressBar(keras.callbacks.Callback):
             TextColumn("left"),
             TextColumn("{task.fields[figures]}"),
             console=console,
-            disable=not (console.is_terminal or console.is_jupyter),  # of a bar in a file only its end would be seen
+            disable=not console.is_interactive,  # of a bar in a file only its end would be seen
         )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -63,16 +64,21 @@ class ProgressBar(keras.callbacks.Callback):
             total = self.epochs * self.steps
             self.task = self.bar.add_task("", total=total, completed=self.start, figures="")
             self.bar.start()
-        self.began, self.done = time.monotonic(), 0
-        title, counted = f"epoch {epoch + 1}/{self.epochs}", f"{self.epochs * self.steps}"
-        self.bar.update(self.task, description=title)
-        taken = len(title) + _BAR + 2 * len(counted) + len("/ 0:00:00 left") + 4
+        self.began = self.told = time.monotonic()
+        self.done = 0
+        self.title, counted = f"epoch {epoch + 1}/{self.epochs}", f"{self.epochs * self.steps}"
+        self.bar.update(self.task, description=self.title)
+        taken = len(self.title) + _BAR + 2 * len(counted) + len("/ 0:00:00 left") + 4
         self.room = max(0, self.bar.console.width - taken)  # else every column would be cut
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.done += 1
         pace = self.done * self.batch_size / (time.monotonic() - self.began)
         loss, *others = _figures(logs)
+        if self.bar.disable and time.monotonic() - self.told > _QUIET:
+            self.told = time.monotonic()
+            where = f"{self.title}  step {self.done:,}/{self.steps:,}"
+            self.bar.console.print("  ".join([where, loss, f"{pace:,.0f} examples/s"]))
         self.bar.update(self.task, advance=1, figures=_that_fit([loss, f"{pace:,.0f}/s", *others], self.room))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
