@@ -63,7 +63,7 @@ def prepare(scratch: Path) -> tuple[Path, np.ndarray, list[bytes], dict[str, np.
     import tensorflow as tf
 
     import kzoo
-    from kzoo.export.saved_model import export_backbone
+    from kzoo.export.write import export_backbone
 
     images = np.random.default_rng(0).integers(0, 256, (64, *SIZE), np.uint8)
     files = [tf.io.encode_png(image).numpy() for image in images]

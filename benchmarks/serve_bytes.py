@@ -24,7 +24,7 @@ from skimage import data
 
 import kzoo
 from kzoo.export.parity import LIMIT, differences, photograph
-from kzoo.export.saved_model import export_backbone
+from kzoo.export.write import export_backbone
 from kzoo.plugins import registry
 from kzoo.system.files import write_json
 

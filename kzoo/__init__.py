@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kzoo.options import ImageOptions, Options
     from kzoo.plugins.registry import build_backbone, build_method, open_dataset
     from kzoo.runs.pretrained import load_backbone
-    from kzoo.specs import BackboneSpec, DataFacts, DatasetSpec, MethodSpec, ModalitySpec, PresetSpec
+    from kzoo.specs import BackboneSpec, DataFacts, DatasetSpec, FormatSpec, MethodSpec, ModalitySpec, PresetSpec
 
 __version__ = "0.1.0"
 
@@ -43,6 +43,7 @@ __all__ = [
     "DatasetSpec",
     "EvaluationError",
     "ExportError",
+    "FormatSpec",
     "ImageOptions",
     "KzooError",
     "Method",
@@ -75,6 +76,7 @@ _MODULES = {
     "DataFacts": "specs",
     "ModalitySpec": "specs",
     "PresetSpec": "specs",
+    "FormatSpec": "specs",
     "hookimpl": "hookspecs",
     "build_method": "plugins.registry",
     "build_backbone": "plugins.registry",

@@ -7,7 +7,7 @@ from typing import Any
 import pluggy
 
 from kzoo.options import Options
-from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, ModalitySpec, PresetSpec
+from kzoo.specs import BackboneSpec, DatasetSpec, FormatSpec, MethodSpec, ModalitySpec, PresetSpec
 
 GROUP = "kzoo"  # the entry-point group, and pluggy's project name
 
@@ -44,6 +44,12 @@ def kzoo_presets() -> Iterator[PresetSpec]:
     """Yield a record for each trained backbone the plugin brings; of those that `kzoo pack` wrote,
     `kzoo.presets.packed(__package__)` does.
     """
+    return iter(())
+
+
+@hookspec
+def kzoo_formats() -> Iterator[FormatSpec]:
+    """Yield a record for each file format of exports that the plugin brings, beside kzoo's own."""
     return iter(())
 
 

@@ -225,6 +225,31 @@ class DataFacts:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class FormatSpec:
+    """A file format that a trained backbone is exported in.
+
+    target: `"module:function"` that writes it, called as `function(exportable, file)` with a
+        `kzoo.export.formats.Exportable` and the path of `file`, in a folder that it may put more files into. Returns
+        what the contract says of it besides, plain JSON; "largest_error" where it was compared with the backbone too.
+    reader: `"module:function"`, called as `function(file)`; returns a function from named arrays, a batch of any size,
+        to named arrays. It runs in a process of its own, where kzoo, Keras and TensorFlow cannot be imported, unless
+        TensorFlow is its runtime: its module imports what it reads with, and NumPy.
+    file: its name in the export. runtime: the distribution that reads it. writes_with: those that it is written with.
+    install: what pip installs both by.
+    """
+
+    name: str
+    target: str
+    reader: str
+    file: str
+    runtime: str
+    summary: str
+    install: str
+    writes_with: tuple[str, ...] = ()
+    options: type[Options] = Options
+
+
 def too_few(name: str, batch_size: int, parts: int, least: int) -> str:
     """One line on a batch, cut in parts for one update, that a method cannot learn from."""
     shown = f"{batch_size} in {parts} parts" if parts > 1 else str(batch_size)
@@ -238,5 +263,5 @@ def lacks_labels(data: str, method: MethodSpec) -> str:
     )
 
 
-CodeSpec = MethodSpec | BackboneSpec | DatasetSpec | ModalitySpec  # those with a target and options
+CodeSpec = MethodSpec | BackboneSpec | DatasetSpec | ModalitySpec | FormatSpec  # those with a target and options
 Spec = CodeSpec | PresetSpec

@@ -227,7 +227,7 @@ WRONG_CALLS = [
     (2, ["show"]),
     (2, ["nothing"]),
     (2, ["evaluate", "no/such/run"]),
-    (2, ["export", ".", "--format", "pickle"]),
+    (3, ["export", ".", "--format", "pickle"]),
     (2, ["train", "none.yaml"]),
     (2, ["train", "r.yaml", "--set", "train.epochs=0"]),
     (3, ["train", "r.yaml", "--set", "method.name=contrst"]),

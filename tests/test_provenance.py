@@ -96,7 +96,7 @@ def test_derived_files_say_what_they_were_made_from(first):
     assert made["recipe_hash"] == checkpoint.newest(run.checkpoints).recipe_hash
     assert read_json(run.evaluation)["made_from"].items() >= made.items()
     [export] = (run.folder / "exports" / "tiny").iterdir()
-    assert read_json(export / "assets.extra" / "kzoo.json")["made_from"] == made
+    assert read_json(export / "contract.json")["made_from"] == made
 
 
 @pytest.mark.parametrize("damage", ["flip", "zeros", "empty", "gone", "other"])
@@ -253,7 +253,7 @@ def test_a_damaged_export_is_made_again(run, damage):
     elif damage == "gone":
         (export / "saved_model.pb").unlink()
     else:
-        (export / "assets.extra" / "kzoo.json").write_text("{}")
+        (export / "contract.json").write_text("{}")
     assert "nothing to do" not in go(run.folder, run.recipe)
     assert sorted(path.name for path in export.parent.iterdir()) == ["1", "2"]
     assert "nothing to do" in go(run.folder, run.recipe)

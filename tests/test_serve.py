@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 from starlette.testclient import TestClient
 
 from kzoo.errors import ServeError
-from kzoo.export.saved_model import export_backbone
+from kzoo.export.write import export_backbone
 from kzoo.serve import server
 from kzoo.serve.app import Limits, create_app
 from kzoo.serve.refusal import Refusal
@@ -393,7 +393,7 @@ def test_what_is_no_export_is_told(folder, tmp_path):
     graph.write_bytes(graph.read_bytes()[:-9])
     with pytest.raises(ServeError, match="tiny/1: its files are not those it was written with"):
         Versions(tmp_path / "run" / "exports" / "tiny")
-    (graph.parent / "assets.extra" / "kzoo.json").unlink()  # nothing says what its files should be
+    (graph.parent / "contract.json").unlink()  # nothing says what its files should be
     with pytest.raises(ServeError, match="tiny/1: "):
         Versions(tmp_path / "run" / "exports" / "tiny")
 

@@ -48,14 +48,9 @@ class Listed(StrEnum):
     DATASETS = "datasets"
     PRESETS = "presets"
     MODALITIES = "modalities"
+    FORMATS = "formats"
     PLUGINS = "plugins"
     RECIPES = "recipes"
-
-
-class Format(StrEnum):
-    """What `kzoo export` writes."""
-
-    SAVED_MODEL = "saved_model"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -93,7 +88,7 @@ def list_(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """List the methods, backbones, datasets, presets, modalities, plugins, or the recipes in ./recipes."""
+    """List the methods, backbones, datasets, presets, modalities, formats, plugins, or the recipes in ./recipes."""
     from kzoo.plugins import describe
 
     kinds = [what] if what else [Listed.METHODS, Listed.BACKBONES, Listed.DATASETS, Listed.PRESETS]
@@ -172,9 +167,11 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Train a recipe, evaluate what was trained and export it."""
+    from kzoo.plugins import registry
     from kzoo.recipe.load import load
 
     checked = load(recipe, overrides or ())
+    registry.require_formats(checked.export.formats)
     if dry_run:
         from kzoo.runs import plan
 
@@ -239,18 +236,22 @@ def evaluate(run_dir: RunFolder, overrides: Overrides = None, as_json: AsJson = 
 def export(
     run_dir: RunFolder,
     formats: Annotated[
-        list[Format] | None, typer.Option("--format", help="May be repeated; saved_model where left out.")
+        list[str] | None,
+        typer.Option("--format", metavar="A,B", help="`kzoo list formats`; saved_model where left out."),
     ] = None,
     destination: Annotated[
         Path | None, typer.Option("--to", metavar="DIR", help="Where to write; <run>/exports where left out.")
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Export the backbone of a run for serving."""
+    """Export the backbone of a run for serving, with its card and its contract."""
+    from kzoo.plugins import registry
+
+    wanted = [name.strip() for some in formats or ("saved_model",) for name in some.split(",") if name.strip()]
+    registry.require_formats(wanted)
     with importing_tensorflow():
         from kzoo.runs.report import export_run
 
-    wanted = [format.value for format in formats or (Format.SAVED_MODEL,)]
     export_run(run_dir, formats=wanted, destination=destination, console=make_console())
 
 

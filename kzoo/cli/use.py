@@ -69,6 +69,24 @@ def pack(
 
 
 @command
+def verify(
+    place: Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an export.", exists=True, file_okay=False)],
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Probe it again too, beside the untrained one; needs the data.")
+    ] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Prove that an export is what was written, and returns what was recorded."""
+    with importing_tensorflow():
+        from kzoo.use import verify as proof
+
+    found = proof.verify(place, make_console(stderr=as_json), probe=probe)
+    if as_json:
+        say(json.dumps(found, indent=2))
+
+
+@command
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.")],
     picture: Annotated[

@@ -117,7 +117,7 @@ def compare(trained: Mapping[str, Any], untrained: Mapping[str, Any]) -> dict[st
     for probe in ("knn", "linear_probe", "low_shot"):
         if probe in trained and probe in untrained:
             new, old = (report[probe]["test_accuracy"] for report in (trained, untrained))
-            noise = abs(new - old) < 2 * np.hypot(_standard_error(trained, probe), _standard_error(untrained, probe))
+            noise = within_noise(trained, untrained, probe)
             says = "equal to" if new == old else "better than" if new > old else "worse than"
             verdict[probe] = {
                 "trained": new,
@@ -126,6 +126,14 @@ def compare(trained: Mapping[str, Any], untrained: Mapping[str, Any]) -> dict[st
                 "says": f"{says} untrained" + (", within noise" if noise and new != old else ""),
             }
     return {"trained": dict(trained), "untrained": dict(untrained), "verdict": verdict}
+
+
+def within_noise(one: Mapping[str, Any], other: Mapping[str, Any], probe: str) -> bool:
+    """Whether the test accuracies of two reports of `evaluate` differ by under two standard errors, or not at all."""
+    difference = abs(one[probe]["test_accuracy"] - other[probe]["test_accuracy"])
+    return bool(
+        difference == 0 or difference < 2 * np.hypot(_standard_error(one, probe), _standard_error(other, probe))
+    )
 
 
 def _standard_error(report: Mapping[str, Any], probe: str) -> float:

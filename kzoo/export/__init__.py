@@ -1,4 +1,4 @@
-"""SavedModels that others serve: written, read again, and compared with the backbone."""
+"""What others serve: written in several formats, read again, and compared with the backbone."""
 
 from typing import TYPE_CHECKING
 
@@ -6,7 +6,7 @@ from kzoo.system.lazy import names_of
 
 if TYPE_CHECKING:
     from kzoo.export.check_ops import check_ops
-    from kzoo.export.saved_model import export_backbone
+    from kzoo.export.write import export_backbone
 
 __all__ = [
     "check_ops",
@@ -17,6 +17,6 @@ __getattr__ = names_of(
     __name__,
     {
         "kzoo.export.check_ops": ["check_ops"],
-        "kzoo.export.saved_model": ["export_backbone"],
+        "kzoo.export.write": ["export_backbone"],
     },
 )

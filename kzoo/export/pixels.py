@@ -36,7 +36,14 @@ def serve_images(
         functions=functions,
         samples=np.random.default_rng(0).integers(0, 256, (3, *shape), np.uint8),
         takes=takes,
-        facts={"height": height, "width": width, "channels": channels, "type": "uint8", "bits": bits},
+        facts={
+            "height": height,
+            "width": width,
+            "channels": channels,
+            "type": "uint8",
+            "bits": bits,
+            "preprocessing": "inside: values / 255; serve_bytes reads files as kzoo.folder.read_image does",
+        },
         blurred=lambda pixels: np.nextafter(pixels, np.float32(1)),
         parity=parity,
     )

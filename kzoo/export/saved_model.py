@@ -1,17 +1,11 @@
-"""A backbone as a versioned SavedModel that TensorFlow alone can load and answer with.
-
-    <directory>/<name>/<version>/   saved_model.pb  variables/  assets.extra/{kzoo.json, backbone.keras}
+"""The SavedModel of an export: TensorFlow alone loads it and answers with it.
 
 The graph is traced from functions over the variables that they read, the backbone's and, for what a method returns
 besides, those of its heads: no Keras object, optimizer or teacher is in it, and `check_ops` proves that it can only
 compute (a SavedModel is a program: it may carry operations that write files).
 """
 
-import errno
-import json
-import re
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,84 +15,35 @@ import tensorflow as tf
 
 from kzoo.errors import ExportError
 from kzoo.export.check_ops import check_ops
-from kzoo.export.layout import METADATA, MODEL
+from kzoo.export.clean import relative_error
+from kzoo.export.formats import Exportable
 from kzoo.export.signature import as_float32
 from kzoo.modality import Served, Signature
-from kzoo.plugins.registry import modality_taking
-from kzoo.system.failures import short
-from kzoo.system.files import new_folder, sha256, sweep_dead
 
 TOLERANCE = 1e-5
 _ROUNDINGS = 10
 
 
-def export_backbone(
-    backbone: keras.Model,
-    directory: Path,
-    *,
-    name: str,
-    metadata: Mapping[str, Any],
-    size: tuple[int, ...] | None = None,
-    vocabulary: Sequence[str] = (),
-    signatures: Mapping[str, Signature] | None = None,
-    bits: int = 16,
-) -> Path:
-    """Write the backbone to the next free version folder, `directory/name/<integer>`, and return that folder.
+def write_saved_model(exportable: Exportable, file: Path) -> dict[str, Any]:
+    """Write it into the folder of `file`, and check it: `check_ops`, `self_check`.
 
-    Two signatures are always there (H, W, C are the backbone's input size, D its embedding width):
-    `serving_default {image: uint8 [None,H,W,C]} -> {embedding: float32 [None,D]}` and
-    `serve_bytes {image_bytes: string [None]} -> {embedding: float32 [None,D]}` for JPEG and PNG files, read as
-    `kzoo.folder.read_image` reads them for training (see `kzoo.export.preprocess`); others are refused by name. A
-    backbone of text has the one signature `serving_default {tokens: int32 [None,T]} -> {embedding: float32 [None,D]}`;
-    the vocabulary is in its metadata.
-
-    The folder is written beside, checked (`check_ops`, `self_check`) and renamed: a reader never sees half of it, a
-    failed export leaves nothing, nothing is overwritten, and two exporters get two versions. What an exporter that was
-    killed left beside them is removed.
-
-    Args:
-        backbone: a built Functional model from float images in [0, 1], `[B,H,W,C]`, to a dict with "embedding" `[B,D]`.
-        directory: made when missing. name: a plain folder name.
-        size: (height, width) of the images to answer, for a backbone that takes any.
-        vocabulary: of a backbone of text, what each token number stands for.
-        metadata: JSON values, written to `assets.extra/kzoo.json` with the input size, width and kzoo's version.
-        signatures: further outputs, each a function from float images in [0, 1], `[B,H,W,C]`, or int32 tokens `[B,T]`,
-            to a dict of tensors; each is called over TensorFlow with the same input as `serving_default`.
-        bits: that grey values wider than 8 bits use in the data, as `kzoo.folder.read_image` was told.
-
-    Raises:
-        ExportError: the backbone is no image backbone of fixed size, the graph could do more than compute, or the
-            loaded export does not return what the backbone returns.
+    Returns what the modality's own check found, and the largest relative error of an embedding.
+    Raises ExportError where the graph could do more than compute, or does not return what the backbone returns.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ExportError(
-            f"export name {name!r}: use letters, digits, '.', '_' and '-', beginning with a letter or digit"
-        )
-    served = modality_taking(backbone.inputs[0].name).serve(
-        backbone, size=size, vocabulary=vocabulary, bits=bits, further=dict(signatures or {})
+    folder, served = file.parent, exportable.served
+    _write(folder, served.functions)
+    check_ops(folder)
+    parity = self_check(folder, exportable.backbone, served, exportable.further)
+    received = tf.saved_model.load(str(folder)).signatures["serving_default"](
+        **{exportable.takes.name: tf.constant(served.samples)}
     )
-    facts = {
-        "name": name,
-        "input": dict(served.facts),
-        "embedding_width": int(backbone.output["embedding"].shape[-1]),
-        "signatures": sorted(served.functions),
-        "kzoo_version": version("kzoo"),
-    }
-    sweep_dead(Path(directory) / name)
-    while True:
-        target = _next_version(Path(directory) / name)
-        try:
-            with new_folder(target) as beside:
-                _write(beside, served.functions)
-                check_ops(beside)
-                parity = self_check(beside, backbone, served, signatures)
-                _write_model(beside, backbone)
-                _write_metadata(beside, {**metadata, **facts, "parity": parity})
-            return target
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
-            # Another exporter took this version meanwhile: the next one is ours.
+    error = relative_error(received["embedding"].numpy(), recorded_answers(exportable.backbone, served))
+    return {"largest_error": error, **({"parity": parity} if parity else {})}
+
+
+def recorded_answers(backbone: keras.Model, served: Served) -> np.ndarray:
+    """What the backbone returns for the samples, float32 `[n,D]`."""
+    return _as_numbers({"embedding": backbone(served.takes(served.samples), training=False)["embedding"]})["embedding"]
 
 
 def self_check(
@@ -169,35 +114,3 @@ def _write(folder: Path, functions: Mapping[str, Any]) -> None:
     captured = {id(variable): variable for function in functions.values() for variable in function.variables}
     module.parameters = sorted(captured.values(), key=lambda variable: variable.name)
     tf.saved_model.save(module, str(folder), signatures=functions)
-
-
-def is_whole(folder: Path, metadata: Mapping[str, Any]) -> bool:
-    """Whether an export holds, to the last bit, the files that its metadata says it was written with."""
-    written = metadata.get("sha256")
-    return isinstance(written, dict) and all(
-        (folder / name).is_file() and sha256(folder / name) == known for name, known in written.items()
-    )
-
-
-def _write_model(folder: Path, backbone: keras.Model) -> None:
-    """The backbone as a Keras model, for whoever trains on: `kzoo.load_backbone`."""
-    (folder / MODEL).parent.mkdir()
-    try:
-        backbone.save(folder / MODEL)
-    except OSError:
-        raise
-    except Exception as error:  # a layer's get_config raises what it likes
-        raise ExportError(f"the backbone cannot be saved as a Keras model: {short(error)}") from error
-
-
-def _write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    sums = {path.relative_to(folder).as_posix(): sha256(path) for path in files}
-    (folder / METADATA).write_text(json.dumps({**metadata, "sha256": sums}, indent=2) + "\n", encoding="utf-8")
-
-
-def _next_version(home: Path) -> Path:
-    """One above the highest version there is: servers take the highest, so a gap below it would never be served."""
-    entries = home.iterdir() if home.exists() else ()
-    taken = [int(entry.name) for entry in entries if entry.name.isascii() and entry.name.isdigit()]
-    return home / str(max(taken, default=0) + 1)

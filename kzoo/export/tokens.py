@@ -32,7 +32,7 @@ def serve_tokens(backbone: keras.Model, vocabulary: Sequence[str], further: Mapp
         functions={name: _on_tokens(name, answer, length, len(vocabulary)) for name, answer in answers.items()},
         samples=np.random.default_rng(0).integers(0, len(vocabulary), (3, length), np.int32),
         takes=lambda tokens: tokens,
-        facts={"length": length, "type": "int32", "vocabulary": list(vocabulary)},
+        facts={"length": length, "type": "int32", "preprocessing": "none", "vocabulary": list(vocabulary)},
     )
 
 

@@ -27,6 +27,7 @@ _COLUMNS = {
     "datasets": ("name", "splits", "images", "classes", "summary"),
     "presets": ("name", "trained on", "linear probe"),
     "modalities": ("name", "key", "summary"),
+    "formats": ("name", "file", "runtime", "summary"),
     "plugins": ("name", "distribution", "version", "status"),
     "recipes": ("recipe", "method", "data", "backbone", "summary"),
 }
@@ -35,7 +36,7 @@ _COLOURS = {"ok": "green", "broken": "red", "disabled": "yellow"}
 
 
 def listed(kinds: str, pattern: str = "*") -> list[dict[str, Any]]:
-    """The "methods", "backbones", "datasets", "presets", "modalities" or "plugins" whose names match, as plain data."""
+    """The "methods", "backbones", "datasets", "presets", "modalities", "formats" or "plugins" that match."""
     if kinds == "plugins":
         records = load_plugins().records
         return [asdict(record) | {"status": record.status} for record in records if fnmatchcase(record.name, pattern)]
@@ -45,6 +46,7 @@ def listed(kinds: str, pattern: str = "*") -> list[dict[str, Any]]:
         "datasets": registry.datasets,
         "presets": registry.presets,
         "modalities": registry.modalities,
+        "formats": registry.formats,
     }
     return [facts(spec) for spec in find[kinds](pattern)]
 
@@ -162,6 +164,9 @@ def print_spec(console: Console, spec: CodeSpec) -> None:
         "images": _size(sides) if sides else "",
         "classes": known.get("classes"),
         "learns from": "labels" if known.get("labels") else "",
+        "file": known.get("file"),
+        "runtime": known.get("runtime"),
+        "install": known.get("install"),
         "source": known.get("source"),
         "licence": known.get("licence"),
         "plugin": f"{known['plugin']} ({known['distribution']})" if known["plugin"] else known["distribution"],
@@ -187,6 +192,8 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
         "summary": escape(row["summary"]),
         **{key: escape(row.get(key, "")) for key in ("recipe", "method", "data", "backbone")},
         "key": row.get("key", ""),
+        "file": row.get("file", ""),
+        "runtime": row.get("runtime", ""),
         "needs": ", ".join(row.get("requires", ())),
         # the earlier feature maps, "map_1" and on, are left to `kzoo show`
         "offers": ", ".join(output for output in row.get("offers", ()) if not output.startswith("map_")),

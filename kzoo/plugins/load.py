@@ -28,9 +28,9 @@ import kzoo
 from kzoo import hookspecs
 from kzoo.options import Options
 from kzoo.plugins.records import Kind, Refused, check_record, shortened
-from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, ModalitySpec, PresetSpec, Spec
+from kzoo.specs import BackboneSpec, DatasetSpec, FormatSpec, MethodSpec, ModalitySpec, PresetSpec, Spec
 
-SpecType = TypeVar("SpecType", MethodSpec, BackboneSpec, DatasetSpec, ModalitySpec, PresetSpec)
+SpecType = TypeVar("SpecType", MethodSpec, BackboneSpec, DatasetSpec, ModalitySpec, PresetSpec, FormatSpec)
 
 _HOOKS: dict[Kind, tuple[str, type[Spec]]] = {
     "method": ("kzoo_methods", MethodSpec),
@@ -38,6 +38,7 @@ _HOOKS: dict[Kind, tuple[str, type[Spec]]] = {
     "dataset": ("kzoo_datasets", DatasetSpec),
     "modality": ("kzoo_modalities", ModalitySpec),
     "preset": ("kzoo_presets", PresetSpec),
+    "format": ("kzoo_formats", FormatSpec),
 }
 
 

@@ -7,12 +7,12 @@ from kzoo.options import Options
 from kzoo.plugins import locate
 from kzoo.specs import PresetSpec
 
-Kind = Literal["method", "backbone", "dataset", "modality", "preset"]
+Kind = Literal["method", "backbone", "dataset", "modality", "preset", "format"]
 
 _NAME = r"[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)?"  # a bridge to another library puts its name before a slash
 _PREFIX = r"(?!(tfds|folder):)[a-z][a-z0-9_]*:<[a-z_]+>"  # of datasets; kzoo has two of its own
 _NAMES = {"method": re.compile(_NAME), "backbone": re.compile(_NAME), "dataset": re.compile(f"{_NAME}|{_PREFIX}")}
-_NAMES["modality"] = _NAMES["method"]
+_NAMES["modality"] = _NAMES["format"] = _NAMES["method"]
 _NAMES["preset"] = re.compile(rf"{_NAME}\.[a-z0-9][a-z0-9_]*")
 _FORMS = {"dataset": ", or prefix:<what>", "preset": ", then '.' and a tag"}
 _URL = re.compile(r"(https?|file)://\S+")

@@ -16,8 +16,19 @@ from pydantic import ValidationError
 
 from kzoo.errors import OptionsError, PluginError
 from kzoo.options import FolderOptions, ImageOptions, Options, TFDSOptions, place
+from kzoo.plugins.formats import FORMATS, require_installed
 from kzoo.plugins.load import Kind, PluginRecord, Provided, describe, load_plugins
-from kzoo.specs import BackboneSpec, CodeSpec, DataFacts, DatasetSpec, MethodSpec, ModalitySpec, PresetSpec, Spec
+from kzoo.specs import (
+    BackboneSpec,
+    CodeSpec,
+    DataFacts,
+    DatasetSpec,
+    FormatSpec,
+    MethodSpec,
+    ModalitySpec,
+    PresetSpec,
+    Spec,
+)
 from kzoo.system import surroundings
 
 if TYPE_CHECKING:
@@ -64,6 +75,7 @@ PLURALS: dict[Kind, str] = {
     "dataset": "datasets",
     "modality": "modalities",
     "preset": "presets",
+    "format": "formats",
 }
 
 
@@ -97,6 +109,19 @@ def modalities(pattern: str = "*") -> list[ModalitySpec]:
 def presets(pattern: str = "*") -> list[PresetSpec]:
     """The presets whose names match a wildcard pattern, by name; a name two plugins claim is left out."""
     return _listed("preset", pattern)
+
+
+def formats(pattern: str = "*") -> list[FormatSpec]:
+    """The formats of exports whose names match a wildcard pattern: kzoo's own, then those of plugins, by name."""
+    own = {spec.name for spec in FORMATS}
+    brought = [spec for spec in _listed("format", pattern) if spec.name not in own]
+    return [spec for spec in FORMATS if fnmatchcase(spec.name, pattern)] + brought
+
+
+def require_formats(names: Iterable[str]) -> None:
+    """Raise PluginError where a format is unknown, or what it needs is not installed."""
+    for name in names:
+        require_installed(find_format(name))
 
 
 def dataset_prefixes() -> list[str]:
@@ -165,6 +190,18 @@ def names_preset(text: str) -> bool:
     return bool(re.fullmatch(r"[a-z][a-z0-9_]*\.[a-z0-9][a-z0-9_]*", text)) and not Path(text).exists()
 
 
+def find_format(name: str) -> FormatSpec:
+    """The record of a format of exports. Raises PluginError where there is none, or several plugins have it."""
+    known = {spec.name: spec for spec in formats()}
+    if name in known:
+        return known[name]
+    if name in conflicts("format"):
+        return _find("format", name).spec  # says who has it
+    raise UnknownName(
+        f"unknown format '{name}'" + _missing() + (suggest(name, list(known)) or f"; known: {', '.join(known)}")
+    )
+
+
 def modality(name: str) -> "Modality":
     """A kind of data, with its code. Raises PluginError where no plugin brings it, or it cannot be imported."""
     return resolve(find_modality(name))
@@ -182,7 +219,7 @@ def find_any(name: str, others: Iterable[str] = ()) -> list[Spec]:
     """
     found: list[Spec] = []
     unknown = []
-    for find in (find_method, find_backbone, find_dataset, find_modality, find_preset):
+    for find in (find_method, find_backbone, find_dataset, find_modality, find_preset, find_format):
         try:
             found.append(find(name))
         except UnknownName as error:

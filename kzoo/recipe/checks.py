@@ -73,6 +73,7 @@ def check_plugins(document: Document) -> dict[str, dict[str, Any]]:
         and (method.labels or value_at(document.data, "data.labels"))
     ):
         document.problem(("data", "name"), lacks_labels(data.name, method))
+    _check_formats(document)
     if backbone:
         _check_size(document, backbone, data, options)
     if method:
@@ -158,6 +159,16 @@ def _check_features(document: Document, backbone: BackboneSpec, method: MethodSp
             offered = "; ".join(f"'{owner.name}' offers {', '.join(owner.offers)}" for owner in owners)
             message = f"no output '{feature}'; {offered}{registry.suggest(feature, known)}"
             document.problem(("evaluate", "features", index), message)
+
+
+def _check_formats(document: Document) -> None:
+    """Whether there are such formats; what they need may be missing where nothing is exported."""
+    wanted = value_at(document.data, "export.formats")
+    for index, name in enumerate(wanted if isinstance(wanted, list) else []):
+        try:
+            registry.find_format(name) if isinstance(name, str) else None
+        except PluginError as error:
+            document.problem(("export", "formats", index), str(error), plugin=True)
 
 
 def _check_step(document: Document, method: MethodSpec) -> None:

@@ -212,7 +212,9 @@ class Evaluate(Section):
 class Export(Section):
     """What is written for serving when training ends."""
 
-    formats: tuple[Literal["saved_model"], ...] = Field(("saved_model",), description="formats to export; may be empty")
+    formats: tuple[str, ...] = Field(
+        ("saved_model",), description="formats to export, see `kzoo list formats`; may be empty"
+    )
 
 
 class Recipe(Section):

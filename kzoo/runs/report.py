@@ -19,14 +19,25 @@ from kzoo.evaluate import figures
 from kzoo.evaluate.features import Features, embed_all
 from kzoo.evaluate.tables import pretext_table, table
 from kzoo.evaluate.verdict import EvaluationSettings, compare, evaluate
+from kzoo.export.contract import is_whole
 from kzoo.export.layout import METADATA
-from kzoo.export.saved_model import export_backbone, is_whole
+from kzoo.export.write import export_backbone
 from kzoo.method import Method
 from kzoo.modality import Shown
 from kzoo.plugins import registry
 from kzoo.recipe.schema import Recipe
 from kzoo.runs import board
-from kzoo.runs.run import Run, build_method, input_shape, open_probed, open_sources, plugin_versions, side, tested_on
+from kzoo.runs.run import (
+    Run,
+    build_method,
+    input_shape,
+    open_probed,
+    open_sources,
+    plugin_versions,
+    side,
+    tested_on,
+    versions,
+)
 from kzoo.system import disk
 from kzoo.system.console import marked
 from kzoo.system.failures import short
@@ -35,6 +46,8 @@ from kzoo.system.files import read_json, write_json
 _BATCH = 256  # images embedded at once
 _PICTURES = 2000  # test images of which maps and neighbours are drawn
 _HELD_OUT = 2000  # test examples that the pretext is asked about
+_SHOWN = ("embedding.png", "neighbours.png")  # of the figures: in the card of an export
+_TOLD = ("feature", "data", "trained", "untrained", "verdict")  # of the evaluation: in its contract
 
 Sources = tuple[Source, Source | None]
 
@@ -54,37 +67,10 @@ def evaluate_run(
     train, test = sources or open_sources(recipe)
     trained = run.encoder(train, console)
     run.check_test(recipe, test, run.tested())
-    encoders = {"trained": trained, "untrained": build_method(recipe, train).encoder}
-    size = side(recipe, train)
-    learnt = open_probed(recipe, train, test)
-    wanted = recipe.evaluate
-    settings = EvaluationSettings(
-        knn_k=wanted.knn.k if wanted.knn else 0,
-        knn_temperature=wanted.knn.temperature if wanted.knn else 0.07,
-        linear=wanted.linear is not None,
-        low_shot_labels=wanted.low_shot or 0,
-        seed=recipe.seed,
-    )
-    first, *others = wanted.features
-    asked: dict[str, Features] = {}  # of the first feature, for the pictures
-    reports: dict[str, dict[str, Any]] = {}
-    with console.status("") as status:
-        for title, encoder in encoders.items():
-            status.update(f"embedding with the {title} backbone")
-            known = held_out = embed_all(encoder, _batches(learnt, wanted.max_train, size, encoder), wanted.features)
-            if test:
-                held_out = embed_all(encoder, _batches(test, wanted.max_test, size, encoder), wanted.features)
-            asked[title] = held_out[first]
-            reports[title] = {}
-            for feature in wanted.features:
-                status.update(f"probing the {title} backbone: {feature}")
-                reports[title][feature] = evaluate(known[feature], held_out[feature], settings)
-    comparisons = {
-        feature: compare(reports["trained"][feature], reports["untrained"][feature]) for feature in wanted.features
-    }
+    comparisons, asked = probe(recipe, (train, test), trained, console)
+    first, *others = recipe.evaluate.features
     report = comparisons[first]
     report["feature"] = first
-    report["data"] = {"train": learnt.name, "test": test.name if test else None, "held_out": test is not None}
     report["pretext"] = run.record.get("pretext", {})
     report["other_features"] = {feature: comparisons[feature] for feature in others}
     report["made_from"] = made_from(run, recipe)
@@ -96,12 +82,53 @@ def evaluate_run(
     if test is None:
         console.print("No test split: these figures are of the images the backbone was trained on.", style="yellow")
     with console.status("drawing the embedding"):
-        _picture_embedding(run, asked, test or train, size, console)
+        _picture_embedding(run, asked, test or train, side(recipe, train), console)
     with _drawing(run.logs / "evaluation", console):
         board.write(run, recipe, report)
     if refused:
         raise NotKept(refused, report)
     return report
+
+
+def probe(
+    recipe: Recipe, sources: Sources, trained: keras.Model, console: Console
+) -> tuple[dict[str, dict[str, Any]], dict[str, Features]]:
+    """Probe a trained encoder beside the untrained one that the recipe begins with.
+
+    Returns what `compare` finds, by feature, with "data", and the embeddings of the held-out split, or of the training
+    data, by "trained" and "untrained", of the first feature.
+    """
+    train, test = sources
+    encoders = {"trained": trained, "untrained": build_method(recipe, train).encoder}
+    size = side(recipe, train)
+    learnt = open_probed(recipe, train, test)
+    wanted = recipe.evaluate
+    settings = EvaluationSettings(
+        knn_k=wanted.knn.k if wanted.knn else 0,
+        knn_temperature=wanted.knn.temperature if wanted.knn else 0.07,
+        linear=wanted.linear is not None,
+        low_shot_labels=wanted.low_shot or 0,
+        seed=recipe.seed,
+    )
+    asked: dict[str, Features] = {}
+    reports: dict[str, dict[str, Any]] = {}
+    with console.status("") as status:
+        for title, encoder in encoders.items():
+            status.update(f"embedding with the {title} backbone")
+            known = held_out = embed_all(encoder, _batches(learnt, wanted.max_train, size, encoder), wanted.features)
+            if test:
+                held_out = embed_all(encoder, _batches(test, wanted.max_test, size, encoder), wanted.features)
+            asked[title] = held_out[wanted.features[0]]
+            reports[title] = {}
+            for feature in wanted.features:
+                status.update(f"probing the {title} backbone: {feature}")
+                reports[title][feature] = evaluate(known[feature], held_out[feature], settings)
+    data = {"train": learnt.name, "test": test.name if test else None, "held_out": test is not None}
+    comparisons = {
+        feature: {**compare(reports["trained"][feature], reports["untrained"][feature]), "data": data}
+        for feature in wanted.features
+    }
+    return comparisons, asked
 
 
 def _refused(run: Run, report: dict[str, Any], otherwise: Mapping[str, Any]) -> str:
@@ -186,10 +213,11 @@ def pretext_examples(method: Method, source: Source, seed: int, count: int = 6) 
 def export_run(
     folder: Path, formats: Sequence[str], destination: Path | None, console: Console, sources: Sources | None = None
 ) -> list[Path]:
-    """Export the trained encoder of a run. Returns the folders written.
+    """Export the trained encoder of a run, in all formats into one folder. Returns it; [] where no format is asked.
 
-    formats: of "saved_model". destination: the folder for exports; by default `exports` in the run's folder.
+    formats: of `kzoo list formats`. destination: the folder for exports; by default `exports` in the run's folder.
     sources: those of the recipe, where they are open already.
+    Raises PluginError where a format or what it needs is not installed, ExportError where nothing can be exported.
     """
     run = Run(Path(folder))
     recipe = run.recipe
@@ -197,27 +225,28 @@ def export_run(
         return []
     source, _ = sources or open_sources(recipe)
     method = run.method(source, console)
-    exports, written = destination or run.folder / "exports", []
-    for format_name in formats:
-        if format_name != "saved_model":
-            raise ExportError(f"export.formats: '{format_name}' is unknown; known: saved_model")
-        with console.status("exporting"), disk.writing(exports, ExportError):
-            path = export_backbone(
-                method.encoder,
-                exports,
-                name=recipe.name,
-                size=input_shape(recipe, source)[:2],
-                vocabulary=source.vocabulary,
-                metadata=_facts(run, source),
-                signatures=method.signatures(),
-                bits=(source.census or {}).get("images", {}).get("bits") or 16,
-            )
-        console.print(
-            f"Exported to [bold]{marked(path)}[/bold]: loaded again, its outputs for one example and for three are the "
-            "backbone's"
+    exports = destination or run.folder / "exports"
+    with console.status(f"exporting: {', '.join(formats)}"), disk.writing(exports, ExportError):
+        path = export_backbone(
+            method.encoder,
+            exports,
+            name=recipe.name,
+            size=input_shape(recipe, source)[:2],
+            vocabulary=source.vocabulary,
+            metadata=_facts(run, source),
+            signatures=method.signatures(),
+            bits=(source.census or {}).get("images", {}).get("bits") or 16,
+            formats=formats,
+            pictures=[picture for name in _SHOWN if (picture := run.figures / name).is_file()],
         )
-        written.append(path)
-    return written
+    console.print(f"Exported to [bold]{marked(path)}[/bold]")
+    for name, found in read_json(path / METADATA)["formats"].items():
+        if "refused" in found:
+            console.print(f"  {name}: cannot be had: {found['refused']}", style="yellow", markup=False)
+        else:
+            error = f"largest relative error {found['largest_error']:.1e}"
+            console.print(f"  {name}: {found['file']}, read again by {found['runtime']}, {error}", markup=False)
+    return [path]
 
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
@@ -226,22 +255,34 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     return {**run.record.get("weights", {}), "evaluate": hashlib.sha256(settings.encode()).hexdigest()}
 
 
-def exported(run: Run, format_name: str) -> bool:
-    """Whether the run holds an export in this format of the weights that it has now, and whole."""
+def exported(run: Run, formats: Sequence[str]) -> bool:
+    """Whether the run holds an export in these formats of the weights that it has now, and whole."""
     for folder in (run.folder / "exports" / run.recipe.name).glob("*/"):
-        metadata = read_json(folder / METADATA)
-        if metadata.get("made_from") == run.record.get("weights") and is_whole(folder, metadata):
+        contract = read_json(folder / METADATA)
+        if contract.get("made_from") != run.record.get("weights") or not set(formats) <= contract["formats"].keys():
+            continue
+        if is_whole(folder):
             return True
-    return False
+    return not formats
 
 
 def _facts(run: Run, source: Source) -> dict[str, Any]:
-    return {
-        "recipe": run.recipe.model_dump(mode="json"),
+    """What a contract says of a run."""
+    recipe, evaluation = run.recipe, read_json(run.evaluation)
+    facts: dict[str, Any] = {
+        "recipe": recipe.model_dump(mode="json"),
         "made_from": run.record["weights"],
+        "versions": versions(),
         "plugins": plugin_versions(),
-        "trained_on": {"dataset": source.name, "examples": source.size},
+        "trained_on": {"dataset": source.name, "split": recipe.data.split, "examples": source.size},
     }
+    method, data = registry.find_method(recipe.method.name), registry.find_dataset(recipe.data.name)
+    about = {"name": method.name, "summary": method.summary, "paper": method.paper, "labels": method.labels}
+    facts["method"] = about
+    facts["trained_on"] |= {key: value for key, value in (("source", data.source), ("licence", data.licence)) if value}
+    if evaluation.get("made_from") == made_from(run, recipe):
+        facts["evaluation"] = {key: evaluation[key] for key in _TOLD if key in evaluation}
+    return facts
 
 
 def _batches(source: Source, limit: int | None, size: int, encoder: keras.Model) -> tf.data.Dataset:

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kzoo.errors import KzooError, ServeError
+from kzoo.export.contract import is_whole
 from kzoo.export.layout import METADATA
-from kzoo.export.saved_model import is_whole
 from kzoo.serve.model import Model
 from kzoo.serve.refusal import Refusal, shown
 from kzoo.system.failures import short
-from kzoo.system.files import read_json
 
 GRAPH = "saved_model.pb"
 
@@ -99,8 +98,7 @@ class Versions:
             looks = _looks(folder)
             if self._failed.get(number) == looks:  # still as it was when it failed
                 return False
-            metadata = read_json(folder / METADATA)
-            if "sha256" in metadata and not is_whole(folder, metadata):
+            if (folder / METADATA).is_file() and not is_whole(folder):
                 raise ServeError("its files are not those it was written with, or not all are there yet")
             model = Model(folder)
         except Exception as error:  # whatever lies there must not stop what is served

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo.errors import ConformanceError, ExportError
-from kzoo.export.saved_model import export_backbone
+from kzoo.export.write import export_backbone
 from kzoo.plugins import registry
 from kzoo.testing.claim_checks import check_abilities, check_strides
 from kzoo.testing.close import close

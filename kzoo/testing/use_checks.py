@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from kzoo.data.resize import to_float
 from kzoo.errors import BackboneError, ExportError
-from kzoo.export.saved_model import export_backbone
+from kzoo.export.write import export_backbone
 from kzoo.random import example_keys
 from kzoo.runs.pretrained import load_backbone
 from kzoo.testing import examples

@@ -56,6 +56,7 @@ def train(
 
     Raises:
         RecipeError: the data do not fill one batch, or the run has made more steps than the recipe asks for.
+        PluginError: what a format of its export needs is not installed.
         DataError: the data cannot be read, or are not those that the run began with.
         CheckpointError: the folder holds a run already, or one that cannot be resumed with this recipe.
         Interrupted: SIGHUP, SIGTERM or SIGINT came; the training is saved.
@@ -67,6 +68,7 @@ def train(
         raise CheckpointError(f"{run.folder}: holds a run already; add --resume, or another --run-dir")
     if before:
         refuse_changes(run, recipe, console)
+    registry.require_formats(recipe.export.formats)  # else it is known only after the training
     strategy = devices.make_strategy(recipe.train.strategy, recipe.train.devices, recipe.train.batch_size)
     chief = workers.is_chief(strategy)
     if not chief:
@@ -129,8 +131,8 @@ def _finish(
     if not run.holds(method, origin):
         run.save(method, origin)
     evaluated = read_json(run.evaluation).get("made_from") == made_from(run, run.recipe)
-    formats = [name for name in recipe.export.formats if not exported(run, name)]
-    if evaluated and not formats:
+    formats = recipe.export.formats
+    if evaluated and exported(run, formats):
         run.note(status="finished")
         console.print(
             f"nothing to do: [bold]{marked(run.folder)}[/bold] is finished at step {origin.step:,}, evaluated and "
@@ -142,7 +144,8 @@ def _finish(
         picture_training(run, method, seen, test, console)
         run.note(pretext=pretext_figures(run, method, seen, test, console))
         evaluate_run(run.folder, console, sources)
-    export_run(run.folder, formats, None, console, sources)
+    if not exported(run, formats):
+        export_run(run.folder, formats, None, console, sources)
     run.note(status="finished")
     console.print(f"\nEverything is in [bold]{marked(run.folder)}[/bold]")
 

@@ -12,7 +12,8 @@ import tensorflow as tf
 
 import kzoo
 from kzoo.errors import RecipeError
-from kzoo.export.saved_model import METADATA, export_backbone
+from kzoo.export.layout import METADATA
+from kzoo.export.write import export_backbone
 from kzoo.recipe.load import load
 
 RECIPE = "name: a\ndata: {{name: {}}}\nbackbone: {{name: {}}}\nmethod: {{name: {}}}\n"

@@ -1,0 +1,153 @@
+"""The model card of an export, `README.md`: made from what its contract says. What is not known is left out."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+_PROBES = {"knn": "kNN", "linear_probe": "linear probe", "low_shot": "linear probe, few labels"}
+
+
+def render(contract: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
+    """The card, Markdown.
+
+    contract: see `kzoo.export.saved_model.export_backbone`. pictures: paths within the export.
+    """
+    parts = [_heading(contract), _origin(contract), _worth(contract), _pictures(pictures), _formats(contract)]
+    parts += [_calling(contract), _proof(contract)]
+    return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part))) + "\n"
+
+
+def _heading(contract: Mapping[str, Any]) -> Iterator[str]:
+    yield f"# {contract['name']}"
+    yield ""
+    takes, about = contract["input"], contract.get("method") or {}
+    what = f"an image of {takes['height']} x {takes['width']} pixels" if "height" in takes else "an example"
+    if "length" in takes:
+        what = f"{takes['length']} tokens of text"
+    yield f"An encoder: it gives {what} an embedding of {contract['embedding_width']} numbers. Like examples are near."
+    if about:
+        yield (
+            f"It learnt by itself, by the method `{about['name']}`"
+            + (f" ({about['summary']}; {about['paper']})." if about.get("paper") else ".")
+            if not about.get("labels")
+            else f"It was trained by the method `{about['name']}`, which learns from labels."
+        )
+
+
+def _origin(contract: Mapping[str, Any]) -> Iterator[str]:
+    data, recipe = contract.get("trained_on") or {}, contract.get("recipe") or {}
+    rows = {
+        "trained on": data.get("dataset"),
+        "split": data.get("split"),
+        "examples": f"{data['examples']:,}" if data.get("examples") else None,
+        "where the data come from": data.get("source"),
+        "licence of the data": data.get("licence"),
+        "backbone": recipe.get("backbone", {}).get("name") if isinstance(recipe, dict) else None,
+        "parameters": f"{contract['parameters']:,}" if contract.get("parameters") else None,
+        "steps": f"{contract['made_from']['step']:,}" if contract.get("made_from") else None,
+        "written by": ", ".join(f"{name} {version}" for name, version in contract.get("versions", {}).items()),
+    }
+    known = [f"| {key} | {value} |" for key, value in rows.items() if value]
+    if known:
+        yield from ("## Where it comes from", "", "| | |", "| --- | --- |", *known)
+    if isinstance(recipe, dict) and recipe:
+        yield from ("", "The whole recipe, with every option, is in `contract.json` under `recipe`.")
+
+
+def _worth(contract: Mapping[str, Any]) -> Iterator[str]:
+    report = contract.get("evaluation") or {}
+    if not report.get("verdict"):
+        return
+    trained, untrained = report["trained"], report["untrained"]
+    yield from ("## What it is worth", "", "Beside the same network untrained, under the same probe:", "")
+    yield from ("| test accuracy | trained | untrained | trained is |", "| --- | ---: | ---: | --- |")
+    for probe, found in report["verdict"].items():
+        name = _PROBES[probe]
+        if probe == "knn":
+            name = f"kNN, k={trained['knn']['k']}"
+        elif probe == "low_shot":
+            name = f"linear probe, {trained['low_shot']['labels_per_class']} labels a class"
+        yield f"| {name} | {found['trained']:.1%} | {found['untrained']:.1%} | {found['says']} |"
+    new, old = trained["embedding"], untrained["embedding"]
+    rank = f"effective rank, of {new['width']}"
+    yield f"| {rank} | {new['effective_rank']:.1f} | {old['effective_rank']:.1f} | |"
+    yield ""
+    chance = trained["chance"]
+    on = report.get("data", {}).get("test") or report.get("data", {}).get("train")
+    told = f"On {on}: " if on else ""
+    yield (
+        f"{told}{trained['labelled_test_examples']:,} examples of {trained['classes']} classes; chance is "
+        f"{chance['accuracy']:.1%} ({chance['way']})."
+    )
+    if report.get("data", {}).get("held_out") is False:
+        yield "No test split was held out: these are examples that it was trained on."
+
+
+def _pictures(pictures: Sequence[str]) -> Iterator[str]:
+    for path in pictures:
+        yield f"![{path.rpartition('/')[2].partition('.')[0]}]({path})"
+
+
+def _formats(contract: Mapping[str, Any]) -> Iterator[str]:
+    yield from ("## Formats", "", "| format | file | read by | largest relative error |", "| --- | --- | --- | ---: |")
+    for name, found in contract["formats"].items():
+        if "refused" not in found:
+            yield f"| `{name}` | `{found['file']}` | {found['runtime']} | {found['largest_error']:.1e} |"
+    refused = {name: found["refused"] for name, found in contract["formats"].items() if "refused" in found}
+    if refused:
+        yield from ("", "What cannot be had:", "", *(f"- `{name}`: {why}" for name, why in refused.items()))
+
+
+def _calling(contract: Mapping[str, Any]) -> Iterator[str]:
+    takes, name, formats = contract["input"], contract["name"], contract["formats"]
+    written = [key for key, found in formats.items() if "refused" not in found]
+    image = "height" in takes
+    shape = f"uint8 [N, {takes['height']}, {takes['width']}, {takes['channels']}]" if image else ""
+    shape = shape or (f"int32 [N, {takes['length']}]" if "length" in takes else "see contract.json")
+    key = contract["recorded"]["inputs"][0]
+    recipes = {key_: lines for key_, lines in _python(key).items() if key_ in written}
+    if recipes:
+        yield from ("## How to call it", "", f"In Python, from this folder; `{key}` is {shape}:", "")
+    for lines in recipes.values():
+        yield from ("```python", *lines, "```", "")
+    if image and "saved_model" in written:
+        yield "Over HTTP, a JPEG or PNG file of any size, once `kzoo serve` or TensorFlow Serving serves it:"
+        yield ""
+        asked = '{"signature_name": "serve_bytes", "instances": [{"b64": "$(base64 -w0 photo.jpg)"}]}'
+        call = 'curl -d "' + asked.replace('"', r"\"") + f'" http://127.0.0.1:8501/v1/models/{name}:predict'
+        yield from ("```bash", call, "```", "")
+    yield from ("To train on, or to embed whole folders:", "")
+    yield from ("```python", "import kzoo", 'model = kzoo.load_backbone(".")', "```")
+
+
+def _python(key: str) -> dict[str, tuple[str, ...]]:
+    """Three lines of Python for each format."""
+    return {
+        "saved_model": (
+            "import tensorflow as tf",
+            'serve = tf.saved_model.load(".").signatures["serving_default"]',
+            f'embedding = serve({key}=tf.constant({key}))["embedding"]',
+        ),
+        "litert": (
+            "from ai_edge_litert.interpreter import Interpreter",
+            'interpreter = Interpreter("model.tflite")',
+            f'embedding = interpreter.get_signature_runner()({key}={key})["embedding"]',
+        ),
+        "onnx": (
+            "import onnxruntime",
+            'session = onnxruntime.InferenceSession("model.onnx")',
+            f'[embedding] = session.run(["embedding"], {{"{key}": {key}}})',
+        ),
+        "openvino": (
+            "import openvino",
+            'model = openvino.Core().compile_model("model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})',
+            f'embedding = model({{"{key}": {key}}})["embedding"]',
+        ),
+    }
+
+
+def _proof(contract: Mapping[str, Any]) -> Iterator[str]:
+    yield from ("## Prove it", "", "```bash", "kzoo verify .", "```", "")
+    yield (
+        "checks the SHA-256 of every file, that the SavedModel can only compute, and that each format returns what was "
+        f"recorded in `{contract['recorded']['file']}` when it was written, each in a process of its own."
+    )

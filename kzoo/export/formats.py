@@ -1,0 +1,94 @@
+"""The writers of formats beside the SavedModel. Keras' own exporters write each of them, from one small model.
+
+That model is `serving_default`: it takes what the SavedModel takes, so the preprocessing of pixels is inside.
+"""
+
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kzoo.modality import Served, Signature
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """What a writer is given.
+
+    backbone: as a Keras model. served: its signatures, traced; "serving_default" takes the modality's key.
+    further: the method's functions behind the signatures that are not the backbone's own.
+    """
+
+    backbone: keras.Model
+    served: Served
+    further: Mapping[str, Signature] = field(default_factory=dict)
+
+    @property
+    def takes(self) -> tf.TensorSpec:
+        """The one input of `serving_default`."""
+        [spec] = tf.nest.flatten(self.served.functions["serving_default"].structured_input_signature)
+        return spec
+
+    def model(self) -> keras.Model:
+        """`serving_default` as a Keras model."""
+        return ServingDefault(self.backbone, self.served.functions["serving_default"], self.takes.name)
+
+
+class ServingDefault(keras.Model):
+    def __init__(self, backbone: keras.Model, function: Any, key: str):
+        super().__init__()
+        self.backbone, self.function, self.key = backbone, function, key
+        self.built = True
+
+    def call(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self.function(**{self.key: inputs})
+
+
+def write_litert(exportable: Exportable, file: Path) -> dict[str, Any]:
+    """With LiteRT's own operations alone: those of TensorFlow would need its whole library on the device."""
+    _by_keras(exportable, file, "litert", target_spec={"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]})
+    return {}
+
+
+def write_onnx(exportable: Exportable, file: Path) -> dict[str, Any]:
+    """Through tf2onnx."""
+    _by_keras(exportable, file, "onnx")
+    return {}
+
+
+def write_openvino(exportable: Exportable, file: Path) -> dict[str, Any]:
+    """The network as XML, and beside it its weights, `.bin`. Nothing is sent to Intel."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # importing it fails, and OpenVINO goes on
+    _by_keras(exportable, file, "openvino")
+    return {}
+
+
+def _by_keras(exportable: Exportable, file: Path, name: str, **options: Any) -> None:
+    takes = exportable.takes
+    signature = [keras.InputSpec(shape=takes.shape.as_list(), dtype=takes.dtype.name, name=takes.name)]
+    with _quiet():
+        exportable.model().export(str(file), format=name, input_signature=signature, verbose=False, **options)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what converters write to the error stream, C++ and Python alike: a failure raises."""
+    sys.stderr.flush()
+    real = os.dup(2)
+    with tempfile.TemporaryFile() as kept, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(real, 2)
+            os.close(real)
