@@ -47,7 +47,7 @@ def verify(place: Path, console: Console, probe: bool = False) -> dict[str, Any]
     if changed := changed_files(folder, contract):
         raise ExportError("\n".join(f"{folder}: {line}" for line in changed))
     files = len(contract["sha256"]) + 1
-    checks = [Check("files", "proven", f"{files} have the SHA-256 that they were written with")]
+    checks = [Check("files", "proven", f"{files}, each as it was written (SHA-256)")]
     with console.status("") as status:
         for check in _of_formats(folder, contract, status):
             checks.append(check)
@@ -87,7 +87,7 @@ def _of_formats(folder: Path, contract: dict[str, Any], status: Any) -> Iterator
             continue
         try:
             largest = prove(folder, spec, contract["recorded"]["inputs"])
-            yield Check(name, "proven", f"{spec.runtime} {version} returns what was recorded", largest)
+            yield Check(name, "proven", f"as recorded, by {spec.runtime} {version}", largest)
         except ExportError as error:
             yield Check(name, "wrong", str(error).removeprefix(f"{name}: "))
 
@@ -138,7 +138,7 @@ def _table(checks: list[Check], title: str) -> Table:
     table.add_column("check", no_wrap=True)
     table.add_column("is", no_wrap=True)
     table.add_column("largest error", justify="right", no_wrap=True)
-    table.add_column("by")
+    table.add_column("what was found")
     for check in checks:
         error = "" if check.error is None else f"{check.error:.1e}"
         colour = _COLOURS[check.verdict]
