@@ -19,11 +19,11 @@ def render(contract: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
 def _heading(contract: Mapping[str, Any]) -> Iterator[str]:
     yield f"# {contract['name']}"
     yield ""
-    takes, about = contract["input"], contract.get("method") or {}
-    what = f"an image of {takes['height']} x {takes['width']} pixels" if "height" in takes else "an example"
-    if "length" in takes:
-        what = f"{takes['length']} tokens of text"
-    yield f"An encoder: it gives {what} an embedding of {contract['embedding_width']} numbers. Like examples are near."
+    about = contract.get("method") or {}
+    yield (
+        f"An encoder. It takes {_takes(contract)}, and gives each example an embedding of {contract['embedding_width']} "
+        "numbers: like examples are near each other."
+    )
     if about:
         yield (
             f"It learnt by itself, by the method `{about['name']}`"
@@ -31,6 +31,13 @@ def _heading(contract: Mapping[str, Any]) -> Iterator[str]:
             if not about.get("labels")
             else f"It was trained by the method `{about['name']}`, which learns from labels."
         )
+
+
+def _takes(contract: Mapping[str, Any]) -> str:
+    """What it is called on: "`image`, uint8 [N, 32, 32, 3]"."""
+    [(name, facts)] = contract["signatures"]["serving_default"]["inputs"].items()
+    shape = ", ".join("N" if side is None else str(side) for side in facts["shape"])
+    return f"`{name}`, {facts['type']} [{shape}]"
 
 
 def _origin(contract: Mapping[str, Any]) -> Iterator[str]:
@@ -98,18 +105,14 @@ def _formats(contract: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _calling(contract: Mapping[str, Any]) -> Iterator[str]:
-    takes, name, formats = contract["input"], contract["name"], contract["formats"]
-    written = [key for key, found in formats.items() if "refused" not in found]
-    image = "height" in takes
-    shape = f"uint8 [N, {takes['height']}, {takes['width']}, {takes['channels']}]" if image else ""
-    shape = shape or (f"int32 [N, {takes['length']}]" if "length" in takes else "see contract.json")
-    key = contract["recorded"]["inputs"][0]
-    recipes = {key_: lines for key_, lines in _python(key).items() if key_ in written}
-    if recipes:
-        yield from ("## How to call it", "", f"In Python, from this folder; `{key}` is {shape}:", "")
-    for lines in recipes.values():
+    [key], name = contract["recorded"]["inputs"], contract["name"]
+    written = [key for key, found in contract["formats"].items() if "refused" not in found]
+    lines_of = {known: lines for known, lines in _python(key).items() if known in written}
+    if lines_of:
+        yield from ("## How to call it", "", f"In Python, from this folder, with {_takes(contract)}:", "")
+    for lines in lines_of.values():
         yield from ("```python", *lines, "```", "")
-    if image and "saved_model" in written:
+    if "serve_bytes" in contract["signatures"] and "saved_model" in written:
         yield "Over HTTP, a JPEG or PNG file of any size, once `kzoo serve` or TensorFlow Serving serves it:"
         yield ""
         asked = '{"signature_name": "serve_bytes", "instances": [{"b64": "$(base64 -w0 photo.jpg)"}]}'
