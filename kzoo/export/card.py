@@ -21,12 +21,12 @@ def _heading(contract: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     about = contract.get("method") or {}
     yield (
-        f"An encoder. It takes {_takes(contract)}, and gives each example an embedding of {contract['embedding_width']} "
-        "numbers: like examples are near each other."
+        f"An encoder. It takes {_takes(contract)}, and gives each example an embedding of "
+        f"{contract['embedding_width']} numbers: like examples are near each other."
     )
     if about:
         yield (
-            f"It learnt by itself, by the method `{about['name']}`"
+            f"It learnt without labels, by the method `{about['name']}`"
             + (f" ({about['summary']}; {about['paper']})." if about.get("paper") else ".")
             if not about.get("labels")
             else f"It was trained by the method `{about['name']}`, which learns from labels."
@@ -115,9 +115,9 @@ def _calling(contract: Mapping[str, Any]) -> Iterator[str]:
     if "serve_bytes" in contract["signatures"] and "saved_model" in written:
         yield "Over HTTP, a JPEG or PNG file of any size, once `kzoo serve` or TensorFlow Serving serves it:"
         yield ""
-        asked = '{"signature_name": "serve_bytes", "instances": [{"b64": "$(base64 -w0 photo.jpg)"}]}'
-        call = 'curl -d "' + asked.replace('"', r"\"") + f'" http://127.0.0.1:8501/v1/models/{name}:predict'
-        yield from ("```bash", call, "```", "")
+        begin = """(printf '{"signature_name": "serve_bytes", "instances": [{"b64": "'"""
+        yield from ("```bash", f"""{begin}; base64 -w0 photo.jpg; printf '"}}]}}') |""")
+        yield from (f"  curl -d @- http://127.0.0.1:8501/v1/models/{name}:predict", "```", "")
     yield from ("To train on, or to embed whole folders:", "")
     yield from ("```python", "import kzoo", 'model = kzoo.load_backbone(".")', "```")
 
