@@ -19,8 +19,10 @@ from kzoo.export.layout import METADATA, RECORDED
 from kzoo.export.write import export_backbone
 from kzoo.plugins import registry
 from kzoo.plugins.formats import FORMATS
+from kzoo.recipe.load import load
 from kzoo.use import verify as verifying
 
+RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart.yaml"
 NAMES = [spec.name for spec in FORMATS]
 
 
@@ -206,6 +208,9 @@ def test_a_reader_has_neither_kzoo_nor_keras_nor_tensorflow(library, brought, ex
 def test_a_format_is_named_in_a_recipe_and_on_the_command_line(capsys, monkeypatch, tmp_path):
     with pytest.raises(PluginError, match=r"unknown format 'onx'; did you mean 'onnx'\?"):
         registry.find_format("onx")
+    with pytest.raises(PluginError, match=r"export\.formats\.1: unknown format 'onx'; did you mean 'onnx'\?$"):
+        load(RECIPE, ["export.formats=[saved_model, onx]"])
+    assert load(RECIPE, ["export.formats=[onnx, litert]"]).export.formats == ("onnx", "litert")
     monkeypatch.setattr("kzoo.plugins.formats.metadata.version", lambda name: {"onnxruntime": "1"}[name])
     monkeypatch.setattr("kzoo.plugins.formats.metadata.PackageNotFoundError", KeyError)
     with pytest.raises(SystemExit) as stopped:
