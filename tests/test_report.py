@@ -156,14 +156,14 @@ def test_a_figure_of_the_pretext_that_is_no_number_is_told_after_a_round_through
 
 
 def test_what_a_read_only_run_refuses_is_told_and_what_it_takes_is_not(tmp_path, monkeypatch):
-    assert _refused(Run(tmp_path), {"feature": "embedding"}) == ""
+    assert _refused(Run(tmp_path), {"feature": "embedding"}, {}) == ""
     assert "embedding" in (tmp_path / "evaluation.json").read_text()
 
     def read_only(*_):
         raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / "evaluation.json"))
 
     monkeypatch.setattr(report, "write_json", read_only)
-    assert _refused(Run(tmp_path), {}) == (
+    assert _refused(Run(tmp_path), {}, {}) == (
         f"{tmp_path}: cannot be written: Read-only file system; make it accessible, or choose another place; "
         "the figures are shown, not kept"
     )
