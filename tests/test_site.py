@@ -185,7 +185,7 @@ def test_the_page_of_the_suite_has_every_check(site):
 def test_the_page_of_hooks_has_every_hook_and_every_field(generate):
     page = generate.reference.hooks_page()
     hooks = [name for name in vars(hookspecs) if name.startswith("kzoo_")]
-    assert len(hooks) == 7
+    assert len(hooks) == 8
     for name in hooks:
         assert f"## {name}\n" in page
     for record in (MethodSpec, BackboneSpec, DatasetSpec, ModalitySpec, PresetSpec):
