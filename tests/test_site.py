@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from kzoo import BackboneSpec, DatasetSpec, MethodSpec, ModalitySpec, PresetSpec, hookspecs
+from kzoo import BackboneSpec, DatasetSpec, FormatSpec, MethodSpec, ModalitySpec, PresetSpec, hookspecs
 from kzoo.plugins import describe, registry
 from kzoo.recipe.header import header, outlines
 from kzoo.recipe.schema import Recipe
@@ -188,7 +188,7 @@ def test_the_page_of_hooks_has_every_hook_and_every_field(generate):
     assert len(hooks) == 8
     for name in hooks:
         assert f"## {name}\n" in page
-    for record in (MethodSpec, BackboneSpec, DatasetSpec, ModalitySpec, PresetSpec):
+    for record in (MethodSpec, BackboneSpec, DatasetSpec, ModalitySpec, PresetSpec, FormatSpec):
         section = page.split(f"## kzoo.{record.__name__}\n")[1].split("\n## ")[0]
         told = dict(re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", section, re.MULTILINE))
         assert list(told) == [field.name for field in fields(record)]

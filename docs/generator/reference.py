@@ -14,7 +14,7 @@ from generator.methods import options_table
 from generator.source import parsed
 from kzoo import hookspecs
 from kzoo.plugins import describe, registry
-from kzoo.specs import BackboneSpec, DatasetSpec, MethodSpec, ModalitySpec, PresetSpec
+from kzoo.specs import BackboneSpec, DatasetSpec, FormatSpec, MethodSpec, ModalitySpec, PresetSpec
 
 # What a plugin may import. Of a module without __all__, every name it defines that has no leading underscore.
 PUBLIC = (
@@ -65,7 +65,7 @@ def hooks_page() -> str:
     for name, function in vars(hookspecs).items():
         if name.startswith("kzoo_"):
             parts += [f"## {name}", f"```text\n{_signature(name, function)}\n```", inspect.getdoc(function) or ""]
-    for record in (MethodSpec, BackboneSpec, DatasetSpec, ModalitySpec, PresetSpec):
+    for record in (MethodSpec, BackboneSpec, DatasetSpec, ModalitySpec, PresetSpec, FormatSpec):
         told = _field_descriptions(MethodSpec) | _field_descriptions(record)
         rows = [
             (f"`{field.name}`", f"`{_annotation(field.type)}`", _default(field), told[field.name])
