@@ -303,7 +303,7 @@ def cheap():
 def run(patch, folder, *overrides, witness=None, **how):
     """Train, or resume; returns what was said."""
     out, witness = StringIO(), witness or Witness()
-    plugins = SimpleNamespace(callbacks=lambda recipe, run_dir: ([witness], []))
+    plugins = SimpleNamespace(callbacks=lambda recipe, run_dir, worker: ([witness], []))
     patch.setattr(train, "load_plugins", lambda: plugins)
     recipe = load(ROOT / "recipes" / "quickstart.yaml", [*SMALL, *overrides])
     train.train(recipe, folder, console=Console(file=out, width=200), **{"resume": True, **how})

@@ -46,7 +46,7 @@ def check_plugins(document: Document) -> dict[str, dict[str, Any]]:
     for section in DATASETS:
         if specs[section]:
             _check_split(document, section, specs[section])
-    if method and backbone:
+    if method and backbone and backbone.modality == method.backbone_modality:
         _check_pair(document, method, backbone)
     for section, spec in (("backbone", backbone), ("data", data), ("evaluate.data", test), ("evaluate.train", learnt)):
         wanted = method and (method.backbone_modality if section == "backbone" else method.modality)
