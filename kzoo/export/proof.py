@@ -40,7 +40,9 @@ def prove(folder: Path, spec: FormatSpec, inputs: list[str]) -> float:
         raise ExportError(f"{spec.name}: {spec.runtime} did not answer within {_SECONDS} seconds") from None
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"ended with code {done.returncode}"])[-1]
-        raise ExportError(f"{spec.name}: {spec.runtime} cannot read it: {printable(last)[:200]}")
+        raise ExportError(
+            f"{spec.name}: {spec.runtime} cannot read it: {printable(last.replace(f'{folder}/', ''))[:200]}"
+        )
     error = float(json.loads(done.stdout.splitlines()[-1])["largest_error"])
     if not error <= LIMIT:  # also for NaN
         said = f"{error:.2g}" if math.isfinite(error) else "no finite number"

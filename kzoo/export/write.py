@@ -134,7 +134,8 @@ def _write_format(folder: Path, exportable: Exportable, spec: FormatSpec) -> dic
             raise
         for path in sorted(set(folder.rglob("*")) - before, reverse=True):  # what is inside first
             path.rmdir() if path.is_dir() else path.unlink()
-        return {"refused": str(error) if isinstance(error, ExportError) else short(error)}
+        why = str(error).removeprefix(f"{spec.name}: ") if isinstance(error, ExportError) else short(error)
+        return {"refused": why.replace(f"{folder}/", "")}  # the path is of this machine, and of no use to others
     read_by = f"{spec.runtime} {runtime_version(spec)}"
     return {"file": spec.file, "runtime": read_by, "limit": LIMIT, **found}
 
