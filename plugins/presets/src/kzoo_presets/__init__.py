@@ -1,1 +1,1 @@
-"""Small trained encoders for kzoo: digits, clothes, photographs and text."""
+"""Small trained encoders for kzoo: digits and clothes."""
