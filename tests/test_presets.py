@@ -129,6 +129,18 @@ def test_a_recipe_with_a_preset_that_is_not_there_or_does_not_fit(change, kind, 
     assert problem in str(refused.value)
 
 
+def test_a_run_needs_no_more_the_preset_that_it_began_with(stub, install, tmp_path):
+    install(stub)
+    path = tmp_path / "recipe.yaml"
+    text = "name: a\ndata: {name: digits}\nbackbone: {name: convnet}\nmethod: {name: contrast}\n"
+    for name in ("convnet.gone", "library/convnet.gone"):
+        path.write_text(f"{text}init_from: {name}\n")
+        assert load(path, begun=True).init_from == name
+    path.write_text(f"{text}init_from: convnet.gone\n")
+    with pytest.raises(PluginError, match=r"init_from: unknown preset 'convnet\.gone'"):
+        load(path)
+
+
 # ---- weights --------------------------------------------------------------------------------------------------------
 
 

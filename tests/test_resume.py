@@ -460,6 +460,7 @@ def test_other_errors_are_not_taken_for_a_full_disk(tmp_path):
 def test_the_second_signal_ends_the_process_at_once():
     process = os.fork()
     if process == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which what a shell starts behind itself ignores
         with heard_signals(Console(file=StringIO())) as signalled:
             os.kill(os.getpid(), signal.SIGINT)
             while not signalled():

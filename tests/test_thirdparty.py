@@ -140,8 +140,9 @@ def private(source: Path) -> list[str]:
     spec = importlib.util.spec_from_file_location("generate", Path(__file__).parents[1] / "docs/generate.py")
     generate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generate)
-    names = {(module, name) for module in generate.PUBLIC for name in ("", *generate.public_names(module))}
-    names |= {tuple(module.rsplit(".", 1)) for module in generate.PUBLIC if "." in module}
+    modules = generate.reference.PUBLIC
+    names = {(module, name) for module in modules for name in ("", *generate.reference.public_names(module))}
+    names |= {tuple(module.rsplit(".", 1)) for module in modules if "." in module}
     return [".".join(taken).rstrip(".") for taken in imported(source) if taken not in names]
 
 

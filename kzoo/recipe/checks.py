@@ -32,8 +32,11 @@ def find_quietly(section: str, name: Any) -> CodeSpec | None:
         return None
 
 
-def check_plugins(document: Document) -> dict[str, dict[str, Any]]:
-    """Check the plugins a recipe names, their options, and that they fit each other; the full options by section."""
+def check_plugins(document: Document, begun: bool = False) -> dict[str, dict[str, Any]]:
+    """Check the plugins a recipe names, their options, and that they fit each other; the full options by section.
+
+    begun: what it began with is needed no more.
+    """
     specs: dict[str, Any] = {}
     options: dict[str, dict[str, Any]] = {}
     for section in FIND:
@@ -57,7 +60,7 @@ def check_plugins(document: Document) -> dict[str, dict[str, Any]]:
         document.problem(("evaluate", "data"), "missing; evaluate.train needs a split of the same classes to test on")
     if backbone:
         _check_features(document, backbone, method)
-    if backbone:
+    if backbone and not begun:
         _check_initial(document, backbone, options.get("backbone"))
     if method and data and data.image_shape and "method" in options:
         allowed = registry.image_channels(method, registry.validate_options(method, options["method"]))

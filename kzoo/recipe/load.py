@@ -22,12 +22,13 @@ from kzoo.recipe.schema import FORMAT, Optimizer, Recipe, Train, section_of
 from kzoo.schedules import Schedule
 
 
-def load(path: str | Path, overrides: Iterable[str] = (), text: str | None = None) -> Recipe:
+def load(path: str | Path, overrides: Iterable[str] = (), text: str | None = None, *, begun: bool = False) -> Recipe:
     """Read and check a recipe, with every default and every plugin option filled in.
 
     text: the recipe, where it is in no file; path is then what messages call it.
     overrides: `"method.options.temperature=0.1"`, the value read as YAML; they win over the file. Those that put in
         another method, and no other `name`, add it to the name: "quickstart-rotation".
+    begun: it is the recipe of a run, which needs no more what it began with.
     Raises RecipeError with all problems at once, or PluginError where the only problems are plugins that are missing,
     broken or ambiguous.
     """
@@ -38,11 +39,11 @@ def load(path: str | Path, overrides: Iterable[str] = (), text: str | None = Non
     for override in overrides:
         document.override(override)
     _name_anew(document, method)
-    options, callbacks = check_plugins(document), check_callbacks(document)
+    options, callbacks = check_plugins(document, begun), check_callbacks(document)
     recipe = _check_schema(document)
     document.refuse()
     filled = cast(Recipe, recipe).model_dump(mode="json")
-    if filled["init_from"] and not registry.names_preset(filled["init_from"]):
+    if filled["init_from"] and not (begun or registry.names_preset(filled["init_from"])):
         filled["init_from"] = absolute(filled["init_from"])
     filled["callbacks"] = callbacks
     for section, values in options.items():

@@ -49,7 +49,7 @@ class Run:
     @cached_property
     def recipe(self) -> Recipe:
         """Raises RecipeError where the folder is not a run."""
-        return load(self.folder / "recipe.yaml")
+        return load(self.folder / "recipe.yaml", begun=True)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
         self.keep_recipe(recipe)
         path = self.folder / "recipe.yaml"
-        if lines := changes(recipe.model_dump(mode="json"), load(path).model_dump(mode="json")):
+        if lines := changes(recipe.model_dump(mode="json"), load(path, begun=True).model_dump(mode="json")):
             raise RecipeError(
                 f"{path}: reads back as another recipe ({'; '.join(lines)}); set values that YAML can hold"
             )

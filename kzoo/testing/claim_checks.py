@@ -44,8 +44,8 @@ def _check_patches(subject: BackboneSubject, claimed: set[str]) -> None:
             raise subject.fault(
                 f"{rows * columns} patches of {found.size} pixels are not its tokens", "give KeptPatches the patch size"
             )
-    side = getattr(registry.validate_options(subject.setup.spec, subject.setup.options), "patch_size", found.size)
-    if side != found.size:
+    side = getattr(registry.validate_options(subject.setup.spec, subject.setup.options), "patch_size", None)
+    if side not in (None, found.size):  # None: what a preset says
         raise subject.fault(
             f"its option patch_size is {side}, its patches have {found.size} pixels", "give KeptPatches the option"
         )

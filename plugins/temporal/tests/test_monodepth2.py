@@ -7,7 +7,7 @@ import tensorflow as tf
 from kzoo_temporal.examples import VIDEOS, texture
 from kzoo_temporal.monodepth2 import Monodepth2, errors
 from kzoo_temporal.options import Monodepth2Options
-from kzoo_temporal.parts.geometry import depth_of, pose_matrix, sample, warp
+from kzoo_temporal.parts.geometry import depth_of, enlarge, pose_matrix, sample, warp
 
 import kzoo
 from kzoo.errors import OptionsError
@@ -169,3 +169,11 @@ def test_clips_that_are_too_short_are_refused():
     raw = raw_batch(VIDEOS.source(32, 3), 2)
     with pytest.raises(OptionsError, match="clips of 8 frames; gap 4 needs at least 9"):
         Monodepth2.pretext(raw, raw["id"], Monodepth2Options(gap=4))
+
+
+def test_a_map_is_enlarged_as_by_bilinear_resizing_and_keeps_its_precision():
+    maps = np.random.default_rng(0).uniform(size=(2, 3, 5, 1))
+    expected = tf.image.resize(maps, (12, 20))
+    found = enlarge(tf.constant(maps), (12, 20))
+    assert found.dtype == tf.float64
+    np.testing.assert_allclose(found, expected, atol=1e-6)

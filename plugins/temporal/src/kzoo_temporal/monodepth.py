@@ -67,10 +67,10 @@ class Monodepth(Method):
     def loss(self, outputs: Batch, batch: Batch) -> Logs:
         options, totals = self.options, {"photometric": 0.0, "rough": 0.0, "disagree": 0.0}
         scales = len(outputs)
-        lefts, rights = (pyramid(batch[side], scales) for side in ("left", "right"))
+        precise = outputs["disparity_0"].dtype
+        lefts, rights = (pyramid(tf.cast(batch[side], precise), scales) for side in ("left", "right"))
         for scale, (left, right) in enumerate(zip(lefts, rights, strict=True)):
-            disparity = tf.cast(outputs[f"disparity_{scale}"], left.dtype)
-            d_left, d_right = disparity[..., 0], disparity[..., 1]
+            d_left, d_right = tf.unstack(outputs[f"disparity_{scale}"], axis=-1)
             for image, made, own, other in (
                 (left, shift_columns(right, -d_left), d_left, shift_columns(d_right[..., None], -d_left)),
                 (right, shift_columns(left, d_right), d_right, shift_columns(d_left[..., None], d_right)),

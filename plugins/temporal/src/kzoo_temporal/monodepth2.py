@@ -15,7 +15,7 @@ from kzoo.random import fold_in, integers, normal
 from kzoo_temporal.options import Monodepth2Options
 from kzoo_temporal.parts.depth_figures import shown
 from kzoo_temporal.parts.disparity import disparity_decoder, maps_of
-from kzoo_temporal.parts.geometry import depth_of, pose_matrix, warp
+from kzoo_temporal.parts.geometry import depth_of, enlarge, pose_matrix, warp
 from kzoo_temporal.parts.photometric import dissimilarity, roughness
 
 _FRAMES = ("before", "now", "after")
@@ -87,16 +87,18 @@ class Monodepth2(Method):
         """Frames before and after as the depth at a scale says that they look from now."""
         size = batch["now"].shape[1:3]
         sigmoid = outputs[f"sigmoid_{scale}"]
-        depth = depth_of(tf.image.resize(sigmoid, size) if scale else sigmoid)[..., 0]
+        depth = depth_of(enlarge(sigmoid, size) if scale else sigmoid)[..., 0]
         made = []
         for name in ("before", "after"):
             turn, move = tf.split(outputs[f"pose_{name}"], 2, axis=-1)
             pose = pose_matrix(turn, move, invert=name == "before")
-            made.append(warp(batch[name], tf.cast(depth, pose.dtype), pose, tf.cast(batch["intrinsics"], pose.dtype)))
+            made.append(warp(batch[name], depth, pose, tf.cast(batch["intrinsics"], pose.dtype)))
         return made
 
     def loss(self, outputs: Batch, batch: Batch) -> Logs:
         """ "moving" is the share of pixels that a warped frame explains better than both unwarped."""
+        precise = outputs["sigmoid_0"].dtype
+        batch = {**batch, **{name: tf.cast(batch[name], precise) for name in _FRAMES}}
         now, totals = batch["now"], {"photometric": 0.0, "rough": 0.0, "moving": 0.0}
         scales = sum(name.startswith("sigmoid") for name in outputs)
         still = tf.stack([errors(now, batch[name]) for name in ("before", "after")], axis=-1)

@@ -1,5 +1,6 @@
 """A camera that moves: its pose, and where the pixels of one picture lie in another."""
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -54,3 +55,19 @@ def sample(images: tf.Tensor, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     corners = [tf.gather(pixels, first + step, batch_dims=1) for step in (0, 1, width, width + 1)]
     above, below = (one * (1.0 - across) + other * across for one, other in (corners[:2], corners[2:]))
     return above * (1.0 - down) + below * down
+
+
+def enlarge(maps: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """Maps `[B, h, w, C]` at a size (H, W): bilinear between the centres of pixels, as a product with two matrices, so
+    that they keep their precision, which `tf.image.resize` does not.
+    """
+    rows, columns = (
+        tf.constant(_between(few, many), maps.dtype) for few, many in zip(maps.shape[1:3], size, strict=True)
+    )
+    return tf.einsum("ih,jw,bhwc->bijc", rows, columns, maps)
+
+
+def _between(few: int, many: int) -> np.ndarray:
+    """The share that each of some pixels has in each of more, `[many, few]`."""
+    places = np.clip((np.arange(many) + 0.5) * few / many - 0.5, 0, few - 1)
+    return np.clip(1 - np.abs(places[:, None] - np.arange(few)), 0, 1)
