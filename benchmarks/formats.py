@@ -1,9 +1,9 @@
-"""Which format can be had of which backbone, and how near it is: every image backbone at its check options.
+"""Which backbone can be exported to which format, and how near it is: every image backbone at its check options.
 
     python benchmarks/formats.py [--json benchmarks/results/formats.json] [--only NAME]
 
 Each backbone is exported in every format of `kzoo list formats`, and each is read by its own runtime in a process
-without TensorFlow: the largest relative error of an embedding, or why it cannot be had. At most 1e-4 is allowed.
+without TensorFlow: the largest relative error of an embedding, or why the format is missing. At most 1e-4 is allowed.
 What the file holds is not measured again.
 """
 

@@ -25,6 +25,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from kzoo_samples.photos import PHOTOGRAPHS
 from PIL import Image, ImageEnhance
 from record import origin
 
@@ -32,17 +33,6 @@ from kzoo.system.files import write_text
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "photos_guide.json"
-SOURCES = {
-    "astronaut": ("skimage", "data/astronaut.png"),
-    "cat": ("skimage", "data/chelsea.png"),
-    "coffee": ("skimage", "data/coffee.png"),
-    "rocket": ("skimage", "data/rocket.jpg"),
-    "tissue": ("skimage", "data/ihc.png"),
-    "retina": ("skimage", "data/retina.jpg"),
-    "motorcycle": ("skimage", "data/motorcycle_left.png"),
-    "temple": ("sklearn", "datasets/images/china.jpg"),
-    "flower": ("sklearn", "datasets/images/flower.jpg"),
-}
 PORT, PATIENCE = 8517, 180  # of the service; seconds that it may take to start
 KINDS = ("plain.jpg", "turned.jpg", "alpha.png", "plain.webp", "grey.jpg", "plain.png")
 _ORIENTATION, _TURNED = 274, 6  # EXIF's tag; 6: the camera was held a quarter turn to the left
@@ -72,16 +62,16 @@ def make_photos(folder: Path, count: int, planted: int, labelled: float = 0.5, s
 
 def _pictures(count: int, rng: np.random.Generator) -> list[tuple[str, Image.Image]]:
     """(class, picture), the classes in turn."""
-    taken: dict[str, list[tuple[int, int, int]]] = {label: [] for label in SOURCES}
+    taken: dict[str, list[tuple[int, int, int]]] = {label: [] for label in PHOTOGRAPHS}
     found = []
     photographs = {}
-    for label, (package, path) in SOURCES.items():
+    for label, (package, path) in PHOTOGRAPHS.items():
         root = Path(importlib.util.find_spec(package).origin).parent
         image = Image.open(root / path).convert("RGB")
         scale = 640 / max(image.size)
         photographs[label] = image.resize([round(side * scale) for side in image.size], Image.Resampling.LANCZOS)
     while len(found) < count:
-        label = list(SOURCES)[len(found) % len(SOURCES)]
+        label = list(PHOTOGRAPHS)[len(found) % len(PHOTOGRAPHS)]
         image = photographs[label]
         for _ in range(2000):
             side = int(rng.integers(80, 201))

@@ -68,5 +68,5 @@ def test_the_commands_lead_from_photographs_to_a_classifier(guide, place, monkey
     [version] = (folder / "runs/photos-finetuned/exports/photos-finetuned").iterdir()
     classify = tf.saved_model.load(str(version)).signatures["classify"]
     answer = classify(image=tf.zeros((1, 48, 48, 3), tf.uint8))
-    assert [name.decode() for name in answer["classes"].numpy()[0]] == sorted(guide.SOURCES)
+    assert [name.decode() for name in answer["classes"].numpy()[0]] == sorted(guide.PHOTOGRAPHS)
     assert float(tf.reduce_sum(answer["probabilities"])) == pytest.approx(1, abs=1e-5)

@@ -32,7 +32,7 @@ FORMATS = (
         runtime="onnxruntime",
         writes_with=("onnx", "tf2onnx"),
         install="kzoo[onnx]",
-        summary="ONNX, for ONNX Runtime and what else reads it",
+        summary="ONNX, for ONNX Runtime and other programs that read it",
     ),
     FormatSpec(
         name="openvino",

@@ -14,7 +14,7 @@ from kzoo_samples import fashion_mnist as fashion_module
 from kzoo_samples.digits import Digits, digits
 from kzoo_samples.fashion_mnist import fashion_mnist, read_idx
 from kzoo_samples.options import DigitsOptions, FashionMNISTOptions, PhotosOptions
-from kzoo_samples.photos import _PHOTOGRAPHS, crops, photograph, photos
+from kzoo_samples.photos import PHOTOGRAPHS, crops, photograph, photos
 from kzoo_samples.plugin import kzoo_datasets
 from kzoo_samples.prepared import package_file
 
@@ -138,12 +138,12 @@ def test_crops_cover_their_region_and_regions_do_not_touch():
 
 def test_photos_are_cut_where_they_say(cache):
     source = photos("test", COARSE)
-    assert (source.image_shape, source.classes) == ((48, 48, 3), tuple(_PHOTOGRAPHS))
+    assert (source.image_shape, source.classes) == ((48, 48, 3), tuple(PHOTOGRAPHS))
     batch = whole(source)
     builder = tfds.builder_from_directory(cache / "tfds" / "photos" / "size48_stride48" / "1.0.0")
     places = list(tfds.as_numpy(builder.as_dataset(split="test")))
     assert batch["id"].tolist() == list(range(len(places)))
-    pictures = {name: photograph(name) for name in _PHOTOGRAPHS}
+    pictures = {name: photograph(name) for name in PHOTOGRAPHS}
     for image, label, place in zip(batch["image"], batch["label"], places, strict=True):
         picture = pictures[source.classes[label]]
         assert place["left"] >= int(0.7 * picture.shape[1])
@@ -154,7 +154,7 @@ def test_photos_are_cut_where_they_say(cache):
 
 
 def test_photographs_are_colour_and_of_moderate_size():
-    for name in _PHOTOGRAPHS:
+    for name in PHOTOGRAPHS:
         pixels = photograph(name)
         assert pixels.dtype == np.uint8
         assert 300 <= min(pixels.shape[:2]) <= 512
@@ -163,7 +163,7 @@ def test_photographs_are_colour_and_of_moderate_size():
 
 def test_default_options_give_thousands_of_crops_of_every_photograph():
     options = PhotosOptions().model_dump()
-    shapes = [photograph(name).shape for name in _PHOTOGRAPHS]
+    shapes = [photograph(name).shape for name in PHOTOGRAPHS]
     counts = {
         split: [len(list(crops(width, height, split, **options))) for height, width, _ in shapes]
         for split in ("train", "test")

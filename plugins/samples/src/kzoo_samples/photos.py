@@ -17,7 +17,7 @@ from kzoo.options import TFDSOptions
 from kzoo_samples.options import PhotosOptions
 from kzoo_samples.prepared import package_file, prepared, raw_image
 
-_PHOTOGRAPHS = {
+PHOTOGRAPHS = {
     "astronaut": ("skimage", "data/astronaut.png"),
     "cat": ("skimage", "data/chelsea.png"),
     "coffee": ("skimage", "data/coffee.png"),
@@ -52,7 +52,7 @@ def crops(width: int, height: int, split: str, size: int, stride: int) -> Iterat
 
 def photograph(name: str) -> np.ndarray:
     """A photograph as uint8 `[H, W, 3]`, the shorter side at most 512 pixels."""
-    with Image.open(package_file(*_PHOTOGRAPHS[name])) as image:
+    with Image.open(package_file(*PHOTOGRAPHS[name])) as image:
         image = image.convert("RGB")
         scale = min(1.0, _SHORTER_SIDE / min(image.size))
         if scale < 1.0:
@@ -72,7 +72,7 @@ class Photos(tfds.core.GeneratorBasedBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         features = {
             "image": raw_image(self.options.size, self.options.size, 3),
-            "label": tfds.features.ClassLabel(names=list(_PHOTOGRAPHS)),
+            "label": tfds.features.ClassLabel(names=list(PHOTOGRAPHS)),
             "left": np.int64,
             "top": np.int64,
         }
@@ -85,7 +85,7 @@ class Photos(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split):
         places = []
-        for name in _PHOTOGRAPHS:
+        for name in PHOTOGRAPHS:
             pixels = photograph(name)
             places += [(name, pixels, crop) for crop in crops(*pixels.shape[1::-1], split, **self.options.model_dump())]
         for number, (name, pixels, crop) in enumerate(progress(places, f"Cutting photographs ({split})", len(places))):
