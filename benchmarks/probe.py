@@ -6,12 +6,11 @@ feature that the recipe names, with up to 10,000 labelled examples to fit the pr
 from the time of the recipe's first steps, so that the schedule ends with the budget. Results are kept one by one in
 `results/probe.json`; a recipe whose result is there is not run again, unless named.
 
-    python benchmarks/probe.py --minutes 5 [fashion_mnist/simclr ...]
+    python benchmarks/probe.py --minutes 5 [fashion_mnist/simclr ...] [--runs FOLDER]
 """
 
 import json
 import os
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -33,8 +32,11 @@ MAX_TRAIN = 10_000  # labelled examples for the probes, where the dataset has as
 TIMED_STEPS = 6  # of which the first, which is traced, is left out
 
 
-def measure(name: str, overrides: list[str], minutes: float, console: Console) -> dict[str, Any]:
-    """Train one recipe for some CPU minutes; returns what its evaluation says."""
+def measure(name: str, overrides: list[str], minutes: float, runs: Path | None, console: Console) -> dict[str, Any]:
+    """Train one recipe for some CPU minutes; returns what its evaluation says.
+
+    The run stays in `runs`, with its pictures; nowhere if that is None.
+    """
     from kzoo.recipe.load import load
     from kzoo.train.loop import train
 
@@ -55,16 +57,12 @@ def measure(name: str, overrides: list[str], minutes: float, console: Console) -
     if recipe.optimizer.milestones:
         budget.append("optimizer.milestones=" + json.dumps(_within(recipe, epochs)))
         budget += ["optimizer.schedule=constant"] if not _within(recipe, epochs) else []
-    folder = Path(tempfile.mkdtemp(prefix="kzoo-probe-"))
-    try:
+    budget += ["export.formats=[]", "evaluate.low_shot=null"]
+    with tempfile.TemporaryDirectory(prefix="kzoo-probe-") as scratch:
         before = time.process_time()
-        run = train(
-            load(path, [*budget, "export.formats=[]", "evaluate.low_shot=null"]), folder / "run", False, console
-        )
+        run = train(load(path, budget), (runs or Path(scratch)) / name.replace("/", "-"), False, console)
         report = json.loads(run.evaluation.read_text())
         seconds = run.record["seconds"]
-    finally:
-        shutil.rmtree(folder)
     return {
         "method": recipe.method.name,
         "overrides": overrides,
@@ -109,6 +107,7 @@ def main(
     names: Annotated[list[str] | None, typer.Argument(help="e.g. fashion_mnist/simclr; all that are missing")] = None,
     minutes: Annotated[float, typer.Option(help="CPU minutes of training for each")] = 5.0,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="in the named recipes; kept beside them")] = None,
+    runs: Annotated[Path | None, typer.Option(help="folder where the runs stay, with their pictures")] = None,
 ) -> None:
     console = Console(highlight=False)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
@@ -117,7 +116,7 @@ def main(
     )
     for name in names or [name for name in every if name not in results]:
         console.rule(name)
-        found = measure(name, overrides or [], minutes, console)
+        found = measure(name, overrides or [], minutes, runs, console)
         results[" ".join((name, *(overrides or [])))] = {"budget_cpu_minutes": minutes, **found}
         write_text(RESULTS, json.dumps(dict(sorted(results.items())), indent=1) + "\n")
     table = Table("recipe", "steps", "CPU min", "linear probe", "untrained", "says")
