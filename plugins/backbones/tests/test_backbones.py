@@ -243,6 +243,13 @@ class TestVisionTransformer:
         largest = np.abs(np.array(model.get_layer("patches").kernel)).max()
         assert largest == pytest.approx((6 / 1152) ** 0.5, rel=1e-3)
 
+    def test_a_narrower_one_has_its_own_width_and_heads_that_divide_it(self):
+        model = build("vit_tiny", (8, 8, 3), depth=1, width=96, heads=3)
+        assert model(images(2, 8, 8, 3))["embedding"].shape == (2, 96)
+        assert build("vit_tiny", (8, 8, 3), depth=1, width=48)(images(2, 8, 8, 3))["tokens"].shape == (2, 4, 48)
+        with pytest.raises(ValueError, match="multiple of 4"):  # half sines, half cosines, in two directions
+            VisionTransformerOptions(width=90)
+
     def test_tokens_stand_for_patches_row_by_row(self):
         model = build("vit_tiny", (8, 12, 1), depth=1)
         before = keras.Model(model.inputs, model.get_layer("patch_tokens").output)

@@ -42,6 +42,11 @@ class VisionTransformerOptions(ImageBackboneOptions):
 
     patch_size: Pixels = Field(16, ge=1, description="side of a patch in pixels; must divide the image's sides")
     depth: Depth = Field(12, ge=1, description="number of transformer blocks")
+    width: Width | None = Field(
+        None,
+        multiple_of=4,
+        description="units of a token; none: 192 of vit_tiny, 384 of vit_small, 768 of vit_base",
+    )
     heads: Depth | None = Field(
         None,
         ge=1,

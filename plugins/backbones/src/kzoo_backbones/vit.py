@@ -44,10 +44,9 @@ class ClassToken(layers.Layer):
         return {**super().get_config(), "deviation": self.deviation}
 
 
-def _vit(
-    name: str, input_shape: InputShape, options: VisionTransformerOptions, dimension: int, heads: int
-) -> keras.Model:
-    patch = options.patch_size
+def _vit(name: str, input_shape: InputShape, options: VisionTransformerOptions, usual_width: int) -> keras.Model:
+    patch, width = options.patch_size, options.width or usual_width
+    heads = options.heads or max(1, width // 64)
     sides = input_shape[:2]
     known = [side for side in sides if side is not None]
     if any(side % patch for side in known):
@@ -59,15 +58,15 @@ def _vit(
     inputs, x = image_input(input_shape, options)
     # drawn as for the Dense layer of a flattened patch that it is (MAE, MoCo v3): a convolution's fans make tokens that
     # the position codes drown, for good where a method leaves the projection as it was drawn
-    limit = (6.0 / (patch * patch * input_shape[-1] + dimension)) ** 0.5
+    limit = (6.0 / (patch * patch * input_shape[-1] + width)) ** 0.5
     drawn = keras.initializers.RandomUniform(-limit, limit)
-    x = layers.Conv2D(dimension, patch, patch, kernel_initializer=drawn, name="patches")(x)
+    x = layers.Conv2D(width, patch, patch, kernel_initializer=drawn, name="patches")(x)
     x = Positions(name="positions")(MaskedPatches(name="masked_patches")(x))
     x = KeptPatches(patch, name="patch_tokens")(x)
     if options.pool == "class_token":
         x = ClassToken(options.class_token_std, name="class_token")(x)
     for index in range(1, options.depth + 1):
-        x = TransformerBlock(options.heads or heads, name=f"block_{index}")(x)
+        x = TransformerBlock(heads, name=f"block_{index}")(x)
     x = LayerNormalization(name="norm")(x)
     if options.pool == "mean":
         outputs = {"embedding": layers.GlobalAveragePooling1D(name="mean")(x), "tokens": x}
@@ -78,14 +77,14 @@ def _vit(
 
 def vit_tiny(input_shape: InputShape, options: VisionTransformerOptions) -> keras.Model:
     """ViT-Ti: 192 wide, 3 heads; by default on patches of 4, for small images."""
-    return _vit("vit_tiny", input_shape, options, 192, 3)
+    return _vit("vit_tiny", input_shape, options, 192)
 
 
 def vit_small(input_shape: InputShape, options: VisionTransformerOptions) -> keras.Model:
     """ViT-S: 384 wide, 6 heads."""
-    return _vit("vit_small", input_shape, options, 384, 6)
+    return _vit("vit_small", input_shape, options, 384)
 
 
 def vit_base(input_shape: InputShape, options: VisionTransformerOptions) -> keras.Model:
     """ViT-B: 768 wide, 12 heads."""
-    return _vit("vit_base", input_shape, options, 768, 12)
+    return _vit("vit_base", input_shape, options, 768)
