@@ -217,3 +217,9 @@ def test_the_pages_are_made_without_tensorflow():
     )
     said = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert said.stdout == "False\n"
+
+
+def test_the_readme_names_every_method_and_dataset():
+    text = (ROOT / "README.md").read_text("utf-8")
+    names = [spec.name for spec in (*registry.methods(), *registry.datasets())]
+    assert not [name for name in names if f"`{name}`" not in text and f"`{name}:<" not in text]
