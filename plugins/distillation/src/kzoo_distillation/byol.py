@@ -7,8 +7,8 @@ import tensorflow as tf
 from kzoo.layers import mlp_head
 from kzoo.method import Batch, Logs
 from kzoo.state import EMATeacher
-from kzoo_distillation.options import BYOLOptions
 from kzoo_distillation.parts.twins import VIEWS, Twins, cosines, spread
+from kzoo_distillation.specs.byol import BYOLOptions
 
 
 class BYOL(Twins):

@@ -13,9 +13,9 @@ from kzoo.losses import full_precision
 from kzoo.method import Batch, Logs, Method
 from kzoo.random import fold_in
 from kzoo.state import EMATeacher
-from kzoo_distillation.options import Data2VecOptions
 from kzoo_distillation.parts.masks import block_mask, smallest_block
 from kzoo_distillation.parts.twins import spread
+from kzoo_distillation.specs.data2vec import Data2VecOptions
 
 _GREY, _SMALL = 0.5, 1e-5
 

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from kzoo.method import Batch, Logs
 from kzoo.state import Centre, EMATeacher
-from kzoo_distillation.options import DINOOptions
 from kzoo_distillation.parts.multicrop import MultiCrop, entropy, over_pairs, prototype_head, sharpened
+from kzoo_distillation.specs.dino import DINOOptions
 
 
 class DINO(MultiCrop):

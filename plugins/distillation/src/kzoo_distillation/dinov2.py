@@ -12,10 +12,10 @@ from kzoo import losses, patches
 from kzoo.method import Batch, Group, Logs
 from kzoo.random import fold_in
 from kzoo.state import EMATeacher
-from kzoo_distillation.options import DINOv2Options
 from kzoo_distillation.parts.koleo import koleo
 from kzoo_distillation.parts.masks import at_places, mask_one_of_two, patch_loss
 from kzoo_distillation.parts.multicrop import MultiCrop, entropy, over_pairs, patch_projection, prototype_head
+from kzoo_distillation.specs.dinov2 import DINOv2Options
 
 
 class DINOv2(MultiCrop):

@@ -10,9 +10,9 @@ from kzoo import patches
 from kzoo.method import Batch, Logs
 from kzoo.random import bernoulli, fold_in, uniform
 from kzoo.state import Centre, EMATeacher
-from kzoo_distillation.options import IBOTOptions
 from kzoo_distillation.parts.masks import block_mask, patch_loss, smallest_block
 from kzoo_distillation.parts.multicrop import MultiCrop, entropy, over_pairs, prototype_head, sharpened
+from kzoo_distillation.specs.ibot import IBOTOptions
 
 
 class IBOT(MultiCrop):

@@ -9,7 +9,6 @@ from kzoo.layers import BatchNormalization
 from kzoo.method import Batch, Logs
 from kzoo.random import fold_in
 from kzoo_distillation.ibot import IBOT
-from kzoo_distillation.options import SEREOptions
 from kzoo_distillation.parts.multicrop import LARGE
 from kzoo_distillation.parts.relations import (
     channel_relations,
@@ -18,6 +17,7 @@ from kzoo_distillation.parts.relations import (
     shared_points,
     spatial_relations,
 )
+from kzoo_distillation.specs.sere import SEREOptions
 
 
 class SERE(IBOT):

@@ -4,8 +4,8 @@ import tensorflow as tf
 
 from kzoo.layers import mlp_head
 from kzoo.method import Batch, Group, Logs
-from kzoo_distillation.options import SimSiamOptions
 from kzoo_distillation.parts.twins import VIEWS, Twins, cosines, spread
+from kzoo_distillation.specs.simsiam import SimSiamOptions
 
 
 class SimSiam(Twins):

@@ -9,8 +9,8 @@ from kzoo.layers import UnitDense, every_layer, mlp_head
 from kzoo.method import Batch, Group, Method
 from kzoo.random import fold_in
 from kzoo.state import Centre, EMATeacher
-from kzoo_distillation.options import MultiCropOptions
 from kzoo_distillation.parts.attention import class_attention, picture
+from kzoo_distillation.specs.multicrop import MultiCropOptions
 
 LARGE = 2  # large views of each image
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 from kzoo import augment, replicas
 from kzoo.losses import l2_normalize
 from kzoo.method import Batch, Method
-from kzoo_distillation.options import TwinsOptions
+from kzoo_distillation.specs.twins import TwinsOptions
 
 VIEWS = ("view_0", "view_1")
 

@@ -1,0 +1,1 @@
+"""What each method is, and what can be set. Light: pydantic only."""
