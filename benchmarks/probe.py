@@ -10,6 +10,7 @@ from the time of the recipe's first steps, so that the schedule ends with the bu
 """
 
 import json
+import math
 import os
 import tempfile
 import time
@@ -44,8 +45,8 @@ def measure(name: str, overrides: list[str], minutes: float, runs: Path | None, 
     recipe = load(path, overrides)
     cost, steps = _seconds_per_step(recipe)
     affordable = max(1, int(60 * minutes / cost))
-    epochs = max(1, affordable // steps)
-    per_epoch = min(steps, affordable)
+    epochs = math.ceil(affordable / steps)
+    per_epoch = affordable // epochs
     budget = [
         *overrides,
         f"train.epochs={epochs}",
