@@ -27,6 +27,7 @@ from kzoo.runs.run import input_shape, side
 from kzoo.testing.tiny import tiny_backbone
 
 RATE, COUNT = 25, 60
+SPLITS = ("train", "test")
 
 
 @pytest.fixture(autouse=True)
@@ -58,8 +59,14 @@ def number_of(pixels) -> np.ndarray:
     return ((columns.reshape(*columns.shape[:-1], 8, -1).mean(axis=-1) > 127) << np.arange(8)).sum(axis=-1)
 
 
+def read(source):
+    """Video, label and the numbers of the frames of each clip."""
+    for batch in source.examples().batch(8).map(source.decode).as_numpy_iterator():
+        yield from zip(batch["clip"].tolist(), batch["label"].tolist(), number_of(batch["video"]), strict=True)
+
+
 def options(**values):
-    return VideoFileOptions(**{"size": 16, "fps": 5, "length": 3, "step": 1, **values})
+    return VideoFileOptions(**{"size": 16, "fps": 5, "length": 3, "step": 1, "shots": False, **values})
 
 
 class TestFrames:
@@ -136,6 +143,38 @@ class TestFrames:
         assert frames._fitted(frame, 16, 32).shape == (16, 32, 3)
 
 
+class TestShots:
+    def test_a_cut_is_a_change_that_its_neighbours_do_not_share(self):
+        frames = np.full((12, 4, 4, 3), 100, np.uint8)
+        frames[4:] = 200  # a cut
+        frames[7] = 255  # a flash: two changes beside each other
+        frames[9:] += np.arange(3, dtype=np.uint8)[:, None, None, None]  # a slow change
+        assert video_files.cuts(frames).tolist() == [4]
+        assert video_files.cuts(frames[:1]).tolist() == []
+
+    def test_fast_movement_is_no_cut(self):
+        frames = np.repeat(np.arange(0, 250, 50, dtype=np.uint8), 48).reshape(5, 4, 4, 3)  # by a fifth each time
+        assert video_files.cuts(frames).tolist() == []
+
+    def test_shots_are_videos_of_their_own(self, tmp_path, monkeypatch):
+        write_video(tmp_path / "v" / "cat" / "a.mp4")
+        write_video(tmp_path / "v" / "dog" / "b.mp4", count=20)
+        monkeypatch.setattr(video_files, "cuts", lambda pixels: np.array([20, 30][: len(pixels) // 20 - 1], int))
+        chosen = {"fps": None, "shots": True, "length": 4, "test_fraction": 0.4}
+        train, test = (video_files.video_files(str(tmp_path / "v"), split, options(**chosen)) for split in SPLITS)
+        spans = {}
+        for source in (train, test):
+            for clip, label, numbers in read(source):
+                spans.setdefault((clip, label), []).append((numbers.min(), numbers.max()))
+        found = {key: (min(a for a, _ in span), max(b for _, b in span)) for key, span in spans.items()}
+        assert set(found) == {(0, 0), (1, 0), (2, 0), (3, 1)}
+        assert found[0, 0] == (0, 19)
+        assert found[1, 0] == (20, 29)
+        assert found[3, 1] == (0, 19)
+        held = [numbers for clip, _, numbers in read(test) if clip == 0]
+        assert min(map(min, held)) == 12  # the end of the shot, not of the file
+
+
 class TestVideoFiles:
     def test_the_beginning_trains_and_the_end_tests(self, tmp_path):
         path = write_video(tmp_path / "v" / "a.mp4")  # 2.4 s: 12 frames at 5 a second
@@ -189,7 +228,7 @@ class TestVideoFiles:
         with pytest.warns(UserWarning, match="left out 4 broken files"):
             source = video_files.video_files(str(folder), "train", options(skip_broken=True))
         assert len(source.census["broken"]) == 4
-        assert set(source.decode(tf.range(source.size, dtype=tf.int64))["clip"].numpy()) == {2}
+        assert set(source.decode(tf.range(source.size, dtype=tf.int64))["clip"].numpy()) == {0}
 
     def test_too_short_a_video_is_told(self, tmp_path):
         path = write_video(tmp_path / "a.mp4", count=10)
@@ -316,7 +355,7 @@ def test_crops_of_a_pair_test_what_training_shows_on_neither_side(monkeypatch):
     """Each pixel says its column in the left picture, and of the right one, 6 pixels on, what it shows."""
     column = np.repeat(np.arange(100, dtype=np.uint8)[None, :, None], 40, axis=0).repeat(3, axis=2)
     pair = {"left": column, "right": column + 6, "disparity": np.full((40, 100), 5.5, np.float32)}
-    monkeypatch.setattr(samples, "rectified", lambda name, height: pair)
+    monkeypatch.setattr(samples, "rectified", lambda name, height, stretch: pair)
     options = PairsOptions(height=40, size=32, width=16, stride=8, test_fraction=0.4)
     train, test = (samples.pairs(split, options).decode(tf.range(4, dtype=tf.int64)) for split in ("train", "test"))
     assert max(train["left"].numpy().max(), train["right"].numpy().max()) < 66 <= test["left"].numpy().min()

@@ -10,6 +10,7 @@ from kzoo_temporal.parts.blocks import hidden_places, some_of
 import kzoo
 from kzoo.testing.examples import raw_batch
 
+PREDICTED = ("predicted_0", "predicted_1")
 SMALL = {"predictor_width": 16, "predictor_depth": 1, "predictor_heads": 2, "context": [0.25, 0.1]}
 
 
@@ -110,3 +111,21 @@ def test_stand_ins_are_0_at_first_and_one_for_each_mask():
     backbone = kzoo.build_backbone("video_vit_tiny", (8, 32, 32, 3), patch_size=8, depth=1, width=24)
     fresh = kzoo.build_method("v_jepa", backbone, data=VIDEOS.source(32, 3), **SMALL)
     np.testing.assert_array_equal(fresh.predictor.mask_tokens, np.zeros((2, 16)))
+
+
+class TestFigures:
+    def test_who_knows_the_targets_costs_nothing_and_who_knows_the_place_the_baseline(self, method, monkeypatch):
+        source, forward = VIDEOS.source(32, 3), type(method).forward
+        usual = method.extra_metrics(source, source)["prediction_error_of_median"]
+        assert usual > 0.05
+
+        def knowing(self, batch, training):
+            return {**forward(self, batch, training), **dict.fromkeys(PREDICTED, self.targets(batch, False))}
+
+        monkeypatch.setattr(type(method), "forward", knowing)
+        assert method.extra_metrics(source, source)["prediction_error"] == 0.0
+
+    def test_collapse_is_seen(self, method, monkeypatch):
+        targets = type(method).targets
+        monkeypatch.setattr(type(method), "targets", lambda self, batch, training: 0.0 * targets(self, batch, training))
+        assert method.extra_metrics(VIDEOS.source(32, 3), None)["target_spread"] == 0.0

@@ -1,6 +1,6 @@
 """Video and stereo pairs as kinds of data.
 
-Video: uint8 `[T, H, W, C]` with the seconds at which each frame is shown and the number of its file; a backbone of
+Video: uint8 `[T, H, W, C]` with the seconds at which each frame is shown and the number of its video; a backbone of
 video takes float `[B, T, H, W, C]` in [0, 1], one of images the middle frame. Stereo: uint8 `[H, W, C]` twice, "left"
 and "right", rectified; a backbone takes the left one.
 """

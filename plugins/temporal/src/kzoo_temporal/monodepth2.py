@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo import augment
-from kzoo.data import Source, to_float, training_stream
+from kzoo.data import Source, to_float
 from kzoo.errors import OptionsError
 from kzoo.method import Batch, Logs, Method
 from kzoo.modality import Signature
@@ -15,6 +15,7 @@ from kzoo.random import fold_in, integers, normal
 from kzoo_temporal.options import Monodepth2Options
 from kzoo_temporal.parts.depth_figures import shown
 from kzoo_temporal.parts.disparity import disparity_decoder, maps_of
+from kzoo_temporal.parts.frames import asked
 from kzoo_temporal.parts.geometry import depth_of, enlarge, pose_matrix, warp
 from kzoo_temporal.parts.photometric import dissimilarity, roughness
 
@@ -122,9 +123,8 @@ class Monodepth2(Method):
         """Of held-out frames: "reprojection_error", the least of both warped neighbours' at each pixel, beside
         "identity_error", that of the same neighbours unwarped.
         """
-        source = test or train
-        size, found = min(16, source.size), []
-        for batch in training_stream(source, self.transform, batch_size=size, seed=0).take(max(1, _ASKED // size)):
+        found = []
+        for batch in asked(self, test or train, _ASKED):
             made = self.warped(self.forward(batch, training=False), batch, 0)
             pairs = made, [batch["before"], batch["after"]]
             least = [tf.reduce_min(tf.stack([errors(batch["now"], image) for image in some], -1), -1) for some in pairs]

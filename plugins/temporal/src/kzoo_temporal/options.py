@@ -23,11 +23,12 @@ class ClipOptions(FrameOptions):
     )
     length: Count = Field(8, description="frames of a clip")
     step: Count = Field(2, description="frames between the beginnings of neighbouring clips of one file")
+    shots: bool = Field(True, description="a file that has cuts is as many videos as shots; false: each file is one")
     test_fraction: float = Field(
         0.2,
         gt=0,
         lt=1,
-        description="share of each file, its end, held out as split test; unused where the folder has its own splits",
+        description="share of each video, its end, held out as split test; unused where the folder has its own splits",
     )
 
 
@@ -62,7 +63,7 @@ class TracksOptions(Options):
     patch: Side = Field(48, description="side of a patch in pixels")
     length: int = Field(16, ge=2, le=10_000, description="frames from the first patch of a track to its last")
     stride: Pixels = Field(8, ge=1, description="distance between neighbouring boxes in pixels")
-    test_fraction: float = Field(0.3, gt=0, lt=1, description="share of each file, its end, held out as split test")
+    test_fraction: float = Field(0.3, gt=0, lt=1, description="share of each shot, its end, held out as split test")
 
 
 class StereoFileOptions(FrameOptions):
@@ -87,6 +88,13 @@ class PairsOptions(Options):
         ("motorcycle",), min_length=1, description="which pairs; aloe is of the Debian package opencv-doc"
     )
     height: Side = Field(160, description="height in pixels that both pictures of a pair are scaled to")
+    stretch: float = Field(
+        1.0,
+        ge=0.25,
+        le=4,
+        description="how many times as wide they become, beside their height: a square crop of full height then shows "
+        "less of the scene's width, and disparities are finer",
+    )
     size: Side = Field(64, description="height of a crop in pixels")
     width: Side = Field(64, description="width of a crop in pixels")
     stride: Pixels = Field(4, ge=1, description="distance between neighbouring crops in pixels")

@@ -20,6 +20,7 @@ from kzoo_temporal.parts.frames import flat, frame_keys, whole_videos
 from kzoo_temporal.parts.spatial import SpatialSoftmax
 
 _FAR = 1e9  # a squared distance that no embedding has
+_VIEWS = 4  # pairs of views of a video that the figures are asked of
 
 
 class TimeContrastive(Method):
@@ -128,12 +129,14 @@ class TimeContrastive(Method):
     def extra_metrics(self, train: Source, test: Source | None) -> dict[str, float]:
         """Two views of each held-out video, cropped and coloured otherwise: "alignment_error", how far in time from a
         frame of one its nearest in the other lies, as a share of the video (chance: about 1/3); "cycle", how often one
-        comes back to the frame that it left from. The same for a network as it was drawn: "..._untrained".
+        comes back to the frame that it left from. Means over videos and over some pairs of views. The same for a
+        network as it was drawn: "..._untrained".
         """
         fresh = [type(model).from_config(model.get_config()) for model in (self.backbone, self.head)]
         found: dict[str, list[float]] = {}
         settings, size = self.options.view.model_dump(), self.input_size
-        for number, video in enumerate(whole_videos(test or train)):
+        videos = whole_videos(test or train)
+        for number, video in enumerate(video for video in videos for _ in range(_VIEWS)):
             keys = example_keys(0, number, tf.zeros(len(video), tf.int64))  # one view for all frames
             views = [augment.view(video, fold_in(keys, name), size, **settings).numpy() for name in ("one", "other")]
             for title, models in (("", (self.backbone, self.head)), ("_untrained", fresh)):

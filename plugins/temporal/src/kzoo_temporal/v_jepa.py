@@ -5,17 +5,22 @@ visual representations from video", 2024).
 import math
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from kzoo import patches, replicas
+from kzoo.data import Source
 from kzoo.losses import full_precision
 from kzoo.method import Batch, Logs, Method
 from kzoo.random import fold_in
 from kzoo.state import EMATeacher
 from kzoo_temporal.options import VJEPAOptions
 from kzoo_temporal.parts.blocks import hidden_places, some_of
+from kzoo_temporal.parts.frames import asked
 from kzoo_temporal.parts.predictor import TubeletPredictor
 from kzoo_temporal.parts.tubelets import crop_clips, in_all_slots, tubelets_of
+
+_ASKED = 256  # clips, about, that the figures are asked of
 
 
 class VJEPA(Method):
@@ -110,3 +115,24 @@ class VJEPA(Method):
     def chance(self) -> dict[str, float]:
         """Of an answer of 0 where targets are normally distributed."""
         return {"loss": math.sqrt(2 / math.pi)}
+
+    def extra_metrics(self, train: Source, test: Source | None) -> dict[str, float]:
+        """Of held-out clips: "prediction_error", the loss; "prediction_error_of_median", what the median target of each
+        place costs, over clips of the training: who knows the place, but not the clip; and "target_spread", the mean
+        deviation of the targets over clips. Where it is near 0 all clips are one to the encoder, and errors tell
+        nothing.
+        """
+        usual = np.median([one for batch in asked(self, train, _ASKED) for one in self.targets(batch, False)], axis=0)
+        costs, seen = [], []
+        for batch in asked(self, test or train, _ASKED):
+            taught, outputs = self.targets(batch, training=False), self.forward(batch, training=False)
+            constant = {name: tf.broadcast_to(usual, taught.shape) for name in outputs if name.startswith("predicted")}
+            both = outputs, {**outputs, **constant}
+            costs.append([float(self.loss(one, {**batch, "taught": taught})["loss"]) for one in both])
+            seen.append(taught.numpy())
+        error, of_median = np.mean(costs, axis=0)
+        return {
+            "prediction_error": float(error),
+            "prediction_error_of_median": float(of_median),
+            "target_spread": float(np.sqrt(np.concatenate(seen).var(axis=0).mean())),
+        }

@@ -6,10 +6,11 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo import patches
-from kzoo.data import Source, training_stream
+from kzoo.data import Source
 from kzoo.method import Batch, Logs, Method
 from kzoo.random import fold_in, permutation
 from kzoo_temporal.options import VideoMAEOptions
+from kzoo_temporal.parts.frames import asked
 from kzoo_temporal.parts.predictor import TubeletPredictor
 from kzoo_temporal.parts.tubelets import crop_clips, in_all_slots, tubelets_of
 
@@ -102,11 +103,8 @@ class VideoMAE(Method):
         """Of held-out clips: "masked_error", the mean squared error of hidden pixels in [0, 1] where mean and deviation
         are given, and "masked_error_of_mean", that of the mean alone.
         """
-        source = test or train
-        size = min(16, source.size)
-        stream = training_stream(source, self.transform, batch_size=size, seed=0).take(max(1, _ASKED // size))
         found = []
-        for batch in stream:
+        for batch in asked(self, test or train, _ASKED):
             hidden = self.split(batch["seed"])[1]
             _, rebuilt = self.rebuild(batch)
             true = tf.gather(self.tubelets.cut(batch["video"]), hidden, batch_dims=1)

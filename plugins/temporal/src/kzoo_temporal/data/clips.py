@@ -28,7 +28,7 @@ def video_source(
 
     pixels: uint8 `[N, H, W, C]`, all frames; a memory map is read a clip at a time. seconds: `[N]`, when each is shown
     in its file. first: `[n]`, the frame that each clip begins with. length: frames of a clip. clip: `[n]`, the number
-    of the file that each is of. labels: `[n]`. facts: further fields of the source.
+    of the video that each is of, a shot or a file. labels: `[n]`. facts: further fields of the source.
     """
     rows = np.asarray(first)[:, None] + np.arange(length)
     columns = {"time": np.asarray(seconds, np.float32), "clip": np.asarray(clip, np.int64)}

@@ -53,7 +53,7 @@ def sample_files(names: Sequence[str]) -> list[Path]:
 
 
 def clips(split: str, options: ClipsOptions) -> Source:
-    """Clips of real videos. The label is the video; of each, the beginning trains, the end tests."""
+    """Clips of real videos. The label is the video; of each of its shots, the beginning trains, the end tests."""
     files = sample_files(options.names)
     root = Path(os.path.commonpath([file.parent for file in files]))
     prepared = prepare(root, [str(file.relative_to(root)) for file in files], options)
@@ -61,9 +61,9 @@ def clips(split: str, options: ClipsOptions) -> Source:
         raise DataError(f"clips: {'; '.join(f'{name}: {why}' for name, why in prepared.broken.items())}")
     ranges = in_time("clips", prepared.ranges, split, options.test_fraction)
     first, clip = windows("clips", ranges, split, options)
-    digest = digest_of(prepared.digest, first, options.length)
+    digest, labels = digest_of(prepared.digest, first, options.length), prepared.files[clip]
     return video_source(
-        "clips", prepared.pixels, prepared.seconds, first, options.length, clip, clip, options.names, digest=digest
+        "clips", prepared.pixels, prepared.seconds, first, options.length, clip, labels, options.names, digest=digest
     )
 
 
@@ -77,7 +77,7 @@ def pairs(split: str, options: PairsOptions) -> Source:
     columns: dict[str, list[np.ndarray]] = {"left": [], "right": [], "disparity": []}
     labels = []
     for label, name in enumerate(options.names):
-        pair = rectified(name, options.height)
+        pair = rectified(name, options.height, options.stretch)
         across = pair["left"].shape[1]
         border, apart = round(across * (1 - options.test_fraction)), int(np.ceil(pair["disparity"].max()))
         start, stop = (0, border) if split == TRAIN else (border + apart, across)
@@ -97,9 +97,10 @@ def pairs(split: str, options: PairsOptions) -> Source:
     return stereo_source("pairs", left, right, np.array(labels), options.names, more, digest=digest)
 
 
-def rectified(name: str, height: int) -> dict[str, np.ndarray]:
-    """A pair scaled to a height: "left" and "right", uint8 `[H, W, 3]`, and "disparity" float32 `[H, W]`: a point at
-    column x of the left picture lies at x - disparity in the right one; 0 where it is not known.
+def rectified(name: str, height: int, stretch: float = 1.0) -> dict[str, np.ndarray]:
+    """A pair scaled to a height, and in its width `stretch` times as much: "left" and "right", uint8 `[H, W, 3]`, and
+    "disparity" float32 `[H, W]`: a point at column x of the left picture lies at x - disparity in the right one; 0
+    where it is not known.
     """
     if name == "motorcycle":
         left, right = (sample_file("skimage", f"data/motorcycle_{side}.png") for side in ("left", "right"))
@@ -111,12 +112,12 @@ def rectified(name: str, height: int) -> dict[str, np.ndarray]:
             truth = np.asarray(image.convert("L"), np.float32)
     with Image.open(left) as image:
         scale = height / image.height
-        size = round(image.width * scale), height
+        size = round(image.width * scale * stretch), height
         first = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BOX))
     with Image.open(right) as image:
         second = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BOX))
     rows = ((np.arange(height) + 0.5) / scale).astype(int)
-    columns = ((np.arange(size[0]) + 0.5) / scale).astype(int)
+    columns = ((np.arange(size[0]) + 0.5) / (scale * stretch)).astype(int)
     nearest = truth[rows.clip(0, len(truth) - 1)][:, columns.clip(0, truth.shape[1] - 1)]
     disparity = np.where(np.isfinite(nearest), nearest, 0) * (size[0] / truth.shape[1])
     return {"left": first, "right": second, "disparity": disparity.astype(np.float32)}

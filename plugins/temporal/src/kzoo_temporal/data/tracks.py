@@ -27,8 +27,8 @@ _EVERY = 5  # frames between the beginnings of tracks
 
 
 def tracks(split: str, options: TracksOptions) -> Source:
-    """The first and the last patch of each track, as a clip of two frames. The label is the video; of each, the
-    beginning trains and the end tests, and no frame is in both.
+    """The first and the last patch of each track, as a clip of two frames. The label is the video; of each of its
+    shots, the beginning trains and the end tests, and no frame is in both.
     """
     files = sample_files(options.names)
     root = Path(os.path.commonpath([file.parent for file in files]))
@@ -39,7 +39,7 @@ def tracks(split: str, options: TracksOptions) -> Source:
     key = digest_of(_FORMAT, prepared.digest, options.patch, options.length, options.stride)
     folder = cache_dir() / "tracks" / key[:32]
     prepare_once(folder, lambda scratch: _write(scratch / "kept", prepared.pixels, prepared.ranges, options))
-    found = np.load(folder / "tracks.npy")  # file, first frame, its row and column, last row and column
+    found = np.load(folder / "tracks.npy")  # shot, first frame, its row and column, last row and column
     ranges = in_time("tracks", prepared.ranges, split, options.test_fraction)
     start, stop = ranges[found[:, 0]].T
     found = found[(found[:, 1] >= start) & (found[:, 1] + options.length <= stop)]
@@ -54,8 +54,8 @@ def tracks(split: str, options: TracksOptions) -> Source:
     pixels = np.stack(patches, axis=1).reshape(-1, options.patch, options.patch, 3)
     seconds = np.stack([prepared.seconds[frame] for frame, _, _ in ends], axis=1).reshape(-1)
     first, clip = 2 * np.arange(len(found)), found[:, 0]
-    digest = digest_of(key, split, options.test_fraction)
-    return video_source("tracks", pixels, seconds, first, 2, clip, clip, options.names, digest=digest)
+    digest, labels = digest_of(key, split, options.test_fraction), prepared.files[clip]
+    return video_source("tracks", pixels, seconds, first, 2, clip, labels, options.names, digest=digest)
 
 
 def followed(frames: np.ndarray, patch: int, length: int, stride: int) -> Iterator[tuple[int, int, int, int, int]]:

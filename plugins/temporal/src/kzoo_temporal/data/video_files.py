@@ -3,7 +3,8 @@
 Each file is indexed by the headers of its packets. The chosen frames are then decoded once, in their order, scaled to
 the working size and written to a file of raw pixels in kzoo's cache, one frame at a time: clips overlap, and are drawn
 anew in each epoch, which by seeking would decode each frame many times. A frame at 64 pixels takes 12 kB of the disk,
-an hour at 10 a second 0.44 GB. Training reads its clips from there; a second start decodes nothing.
+an hour at 10 a second 0.44 GB. Training reads its clips from there; a second start decodes nothing. Where a file has
+cuts each of its shots is a video of its own: no clip goes across one.
 """
 
 import json
@@ -12,6 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +27,27 @@ from kzoo.folder.glance import told, unreadable
 from kzoo.folder.layout import TEST, TRAIN
 from kzoo_temporal.data.clips import digest_of, video_source
 from kzoo_temporal.data.frames import SUFFIXES, Index, index_of, read_frames
+from kzoo_temporal.data.memory import give_back
 from kzoo_temporal.options import ClipOptions, VideoFileOptions
 
-_FORMAT = 1  # of the cache; raised when what is written, or how it is made, changes
+_FORMAT = 2  # of the cache; raised when what is written, or how it is made, changes
+_CUT = 0.1  # mean change of the pixels, as a share of their range, that may be a cut
+_AT_ONCE = 256  # frames in memory while cuts are looked for
 
 
 @dataclass(frozen=True)
 class Prepared:
     """The chosen frames of some files, one after the other.
 
-    pixels: uint8 `[N, H, W, 3]`, on disk. seconds: `[N]`. ranges: of each file, its first row and the one after its
-    last; both 0 where it is broken. broken: why, by name. digest: of the frames.
+    pixels: uint8 `[N, H, W, 3]`, on disk. seconds: `[N]`. ranges: of each video, its first row and the one after its
+    last, `[m, 2]`: of each shot of a file, or of each file. files: the number of the file that each video is of, `[m]`.
+    broken: why, by name. digest: of the frames, and of where videos begin.
     """
 
     pixels: np.ndarray
     seconds: np.ndarray
     ranges: np.ndarray
+    files: np.ndarray
     broken: dict[str, str]
     digest: str
 
@@ -49,7 +56,7 @@ def video_files(path: str, split: str, options: VideoFileOptions) -> Source:
     """Clips of one video file, or of all those below a folder.
 
     What the sub-folders are, splits or classes, is found as for images (`kzoo.folder.census`); fewer than two classes:
-    unlabelled. Where there are no splits, split test is the end of each file, `options.test_fraction` of it, and no
+    unlabelled. Where there are no splits, split test is the end of each shot, `options.test_fraction` of it, and no
     frame is in both. Raises DataError: no such file or split, no video, files that cannot be read (unless
     `options.skip_broken`: then a warning), or none that is long enough for one clip.
     """
@@ -90,7 +97,8 @@ def _clips(
             before += len(names)
         else:
             break
-    ranges = prepared.ranges[before : before + len(labels)]
+    ours = (prepared.files >= before) & (prepared.files < before + len(labels))
+    ranges, files = prepared.ranges[ours], prepared.files[ours] - before
     if not own:
         ranges = in_time(title, ranges, split, options.test_fraction)
     first, clip = windows(title, ranges, split, options)
@@ -104,14 +112,14 @@ def _clips(
         first,
         options.length,
         clip,
-        np.array(labels)[clip],
+        np.array(labels)[files[clip]],
         tuple(map(printable, census.classes)) if census else (),
         **facts,
     )
 
 
 def in_time(title: str, ranges: np.ndarray, split: str, test_fraction: float) -> np.ndarray:
-    """Of the rows of each file, the beginning for split train, the end for split test."""
+    """Of the rows of each video, the beginning for split train, the end for split test."""
     if split not in (TRAIN, TEST):
         raise NoSplit(f"{title}: no split '{printable(split)}'; it has {TRAIN}, {TEST}")
     start, stop = ranges[:, 0], ranges[:, 1]
@@ -120,7 +128,7 @@ def in_time(title: str, ranges: np.ndarray, split: str, test_fraction: float) ->
 
 
 def windows(title: str, ranges: np.ndarray, split: str, options: ClipOptions) -> tuple[np.ndarray, np.ndarray]:
-    """The first row of each clip that fits into the rows of a file, and the file's number."""
+    """The first row of each clip that fits into the rows of a video, and the video's number."""
     starts = [np.arange(start, stop - options.length + 1, options.step) for start, stop in ranges]
     first = np.concatenate([np.zeros(0, int), *starts])
     if not len(first):
@@ -142,7 +150,8 @@ def prepare(root: Path, names: Sequence[str], options: ClipOptions) -> Prepared:
     found = json.loads((folder / "index.json").read_text())
     seconds = np.load(folder / "seconds.npy")
     pixels = np.memmap(folder / "frames.raw", np.uint8, "r", shape=(max(1, len(seconds)), *shape, 3))
-    return Prepared(pixels, seconds, np.array(found["ranges"]).reshape(-1, 2), found["broken"], key)
+    videos = np.array(found["shots" if options.shots else "files"]).reshape(-1, 3)
+    return Prepared(pixels, seconds, videos[:, 1:], videos[:, 0], found["broken"], digest_of(key, options.shots))
 
 
 def _write(folder: Path, root: Path, names: Sequence[str], shape: tuple[int, int], fps: float | None) -> Path:
@@ -173,11 +182,33 @@ def _write(folder: Path, root: Path, names: Sequence[str], shape: tuple[int, int
 
         done = each(decode, "Preparing the videos")
     pixels.flush()
-    ranges = [(0, 0) if name in broken else (starts[name], starts[name] + done[name]) for name in names]
+    files, shots = [], []
+    for number, name in enumerate(names):
+        if name not in broken:
+            start, stop = starts[name], starts[name] + done[name]
+            borders = [start, *(start + cuts(pixels[start:stop])).tolist(), stop]
+            files.append((number, start, stop))
+            shots += [(number, *one) for one in pairwise(borders)]
     seconds = [found[name].seconds[chosen[name]] for name in chosen]
     np.save(folder / "seconds.npy", np.concatenate([np.zeros(0), *seconds]))
-    (folder / "index.json").write_text(json.dumps({"ranges": ranges, "broken": broken}))
+    (folder / "index.json").write_text(json.dumps({"files": files, "shots": shots, "broken": broken}))
     return folder
+
+
+def cuts(pixels: np.ndarray) -> np.ndarray:
+    """The frames of uint8 `[n, H, W, 3]` that a new shot begins with: those that differ from the one before by more
+    than a tenth of the range, and more than twice as much as both neighbours do from theirs.
+    """
+    changes = np.zeros(len(pixels) + 1)  # of each frame from the one before; 0 at the ends
+    last = pixels[:1].astype(np.int16)
+    for number in range(1, len(pixels)):
+        frame = pixels[number : number + 1].astype(np.int16)
+        changes[number] = np.abs(frame - last).mean() / 255
+        last = frame
+        if number % _AT_ONCE == 0:
+            give_back(pixels)
+    change, beside = changes[1:-1], np.maximum(changes[:-2], changes[2:])
+    return 1 + np.flatnonzero((change > _CUT) & (change > 2 * beside))
 
 
 def _attempt(function: Callable[[str], Any], name: str) -> Any:

@@ -1,9 +1,12 @@
-"""Frames of clips as pictures: keys for each, how much moves between them, and whole videos put together again."""
+"""Frames of clips as pictures: keys for each, how much moves between them, whole videos put together again; and the
+batches that figures are asked of.
+"""
 
 import numpy as np
 import tensorflow as tf
 
-from kzoo.data import Source
+from kzoo.data import Source, training_stream
+from kzoo.method import Method
 from kzoo.random import fold_in
 
 _SIDE = 32  # pixels, about, of the pictures in which motion is measured
@@ -35,6 +38,12 @@ def motion(video: tf.Tensor) -> tf.Tensor:
     slope = tf.square(down) + tf.square(right)
     change = tf.abs(grey[:, 1:] - grey[:, :-1])[:, :, 1:-1, 1:-1]
     return tf.reduce_sum(change * tf.sqrt(slope), axis=[2, 3]) / (tf.reduce_sum(slope, axis=[2, 3]) + 1.0)
+
+
+def asked(method: Method, source: Source, examples: int) -> tf.data.Dataset:
+    """Batches of about so many examples, as the method's pretext makes them; the same ones each time."""
+    size = min(16, source.size)
+    return training_stream(source, method.transform, batch_size=size, seed=0).take(max(1, examples // size))
 
 
 def whole_videos(source: Source, most: int = 128) -> list[np.ndarray]:
