@@ -103,6 +103,9 @@ class Modality:
         """Draw what the pretext shows the model."""
         raise NotImplementedError
 
+    def animate(self, path: Path, predicted: Mapping[str, Any]) -> None:
+        """Draw what moves in what `Method.visualise` returned, as a WebP; by default nothing does."""
+
     def thumbnails(self, batch: Batch) -> np.ndarray | None:
         """One picture for each example of an evaluation batch, float `[b, H, W, C]`; none where there is none."""
         return None

@@ -188,6 +188,7 @@ def picture_training(run: Run, method: Method, train: Source, test: Source | Non
         shown = pretext_examples(method, test or train, run.recipe.seed, method.visualised_examples)
         if answered := method.visualise(shown.raw, shown.ready):
             figures.answers(path, answered)
+            registry.modality(train.modality).animate(path.with_suffix(".webp"), answered)
     with _drawing(run.figures / "loss.png", console) as path, (run.logs / "metrics.csv").open(newline="") as file:
         rows = [{**row, "epoch": int(row["epoch"]) + 1} for row in csv.DictReader(file)]  # Keras counts from 0
         figures.loss_curve(path, rows)

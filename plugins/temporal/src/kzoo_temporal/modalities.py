@@ -24,6 +24,8 @@ from kzoo.specs import DataFacts
 
 _BLANK = 32  # frames of a clip that builds a method of which nothing is known
 _PER_FRAME = 250  # milliseconds that an animation shows each frame
+_ROWS = 4  # examples of an animation
+_SIDE = 128  # pixels, about, of a frame in it
 
 
 class Video(Modality):
@@ -66,7 +68,11 @@ class Video(Modality):
     def show(self, path: Path, shown: Shown) -> None:
         video = np.asarray(shown.raw["video"])
         figures.views(path, video, _pictures(shown))
-        animate(path.with_suffix(".webp"), video)
+        write_webp(path.with_suffix(".webp"), [video])
+
+    def animate(self, path: Path, predicted: Mapping[str, Any]) -> None:
+        if clips := [value for value in predicted.values() if isinstance(value, np.ndarray) and value.ndim == 5]:
+            write_webp(path, clips)
 
     def thumbnails(self, batch: Batch) -> np.ndarray:
         video = np.asarray(batch["video"])
@@ -144,11 +150,18 @@ class Stereo(Modality):
         return PAIRS
 
 
-def animate(path: Path, video: np.ndarray) -> None:
-    """Clips `[n, T, H, W, C]`, uint8, or float in [0, 1], side by side in one endless animation."""
-    pixels = video if video.dtype == np.uint8 else (np.clip(video, 0, 1) * 255).astype(np.uint8)
-    wide = np.concatenate(list(np.repeat(pixels, 3 // pixels.shape[-1], axis=-1)), axis=2)
-    frames = [Image.fromarray(frame) for frame in wide]
+def write_webp(path: Path, columns: Sequence[np.ndarray]) -> None:
+    """Clips as one endless animation: an example in each row, and beside each other its clip of every column.
+
+    columns: `[n, T, H, W, C]` of the same sizes, uint8, or float in [0, 1]; at most four examples are shown.
+    """
+    grids = []
+    for clips in columns:
+        pixels = clips[:_ROWS] if clips.dtype == np.uint8 else (np.clip(clips[:_ROWS], 0, 1) * 255).astype(np.uint8)
+        grids.append(np.concatenate(list(np.repeat(pixels, 3 // pixels.shape[-1], axis=-1)), axis=1))
+    wide = np.concatenate(grids, axis=2)
+    scale = max(1, _SIDE // columns[0].shape[2])
+    frames = [Image.fromarray(frame.repeat(scale, axis=0).repeat(scale, axis=1)) for frame in wide]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=_PER_FRAME, loop=0, quality=80)
 
 
