@@ -35,6 +35,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "benchmarks/results/peers_replicas.json": results.peers_on_two_processes,
     "benchmarks/results/oracles.json": results.oracles,
     "benchmarks/results/labels.json": results.labels,
+    "benchmarks/results/temporal.json": results.temporal,
 }
 
 

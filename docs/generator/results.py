@@ -93,6 +93,23 @@ def labels(method: str = "") -> str:
     return table(head, rows)
 
 
+def temporal() -> str:
+    """What `benchmarks/temporal.py` found: each figure beside what costs nothing, bold where it is better."""
+    rows = []
+    for name, result in measured("temporal").items():
+        for one in result["beside"]:
+            value = f"{one['value']:.4g}"
+            baseline = f"{_words(one['baseline'])}: " if isinstance(one["baseline"], str) else ""
+            beside = f"{baseline}{one['worth']:.4g}"
+            told = (f"`{name}`", _words(one["figure"]), f"**{value}**" if one["better"] else value, beside)
+            rows.append((*told, f"{result['cpu_minutes']:.1f}"))
+    return table(("recipe", "figure", "trained", "beside", "CPU minutes"), rows)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
 def replicas_of(method: str) -> str:
     """The largest difference that `benchmarks/replicas.py` found, in a sentence; "" where the method was not in it."""
     if not (row := measured("replicas").get(method)):

@@ -14,6 +14,7 @@ from kzoo_temporal.data.frames import Index, index_of, read_frames
 from kzoo_temporal.data.samples import rectified
 from kzoo_temporal.data.stereo_files import stereo_files
 from kzoo_temporal.examples import PAIRS, VIDEOS
+from kzoo_temporal.modalities import VIDEO
 from kzoo_temporal.options import PairsOptions, StereoFileOptions, VideoFileOptions
 from PIL import Image
 
@@ -368,3 +369,15 @@ def test_a_clip_is_evaluated_at_the_height_of_its_frames_not_at_their_number():
     source = VIDEOS.source(32, 3)
     assert input_shape(recipe, source) == (8, 32, 32, 3)
     assert side(recipe, source) == 32
+
+
+def test_clips_that_a_method_returns_are_animated_beside_each_other(tmp_path):
+    clips = np.zeros((2, 3, 64, 64, 3), np.float32)
+    clips[:, 1] = 1.0
+    VIDEO.animate(tmp_path / "a.webp", {"clip": clips, "rebuilt": 1.0 - clips, "said": ["", ""]})
+    with Image.open(tmp_path / "a.webp") as image:
+        assert (image.size, image.n_frames) == ((256, 256), 3)  # two columns, two rows, each twice as large
+        image.seek(1)
+        assert np.asarray(image.convert("L"))[:, ::128].mean(axis=0).tolist() == [255, 0]
+    VIDEO.animate(tmp_path / "none.webp", {"first": clips[:, 0]})
+    assert not (tmp_path / "none.webp").exists()
