@@ -30,7 +30,11 @@ ASKED: dict[str, list[tuple[str, str | float, int]]] = {
         ("alignment_error", "alignment_error_untrained", LOWER),
         ("cycle", "cycle_untrained", HIGHER),
     ],
-    "clips/siamese_triplet": [("retrieval", "retrieval_untrained", HIGHER), ("retrieval", "retrieval_chance", HIGHER)],
+    "clips/siamese_triplet": [
+        ("told_apart", "told_apart_untrained", HIGHER),
+        ("retrieval", "retrieval_untrained", HIGHER),
+        ("retrieval", "retrieval_chance", HIGHER),
+    ],
     "clips/video_mae": [("masked_error", "masked_error_of_mean", LOWER)],
     "clips/v_jepa": [("prediction_error", "prediction_error_of_median", LOWER), ("target_spread", 0.1, HIGHER)],
     "clips/monodepth2": [("reprojection_error", "identity_error", LOWER)],

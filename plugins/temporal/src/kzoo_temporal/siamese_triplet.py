@@ -96,17 +96,21 @@ class SiameseTriplet(Method):
 
     def extra_metrics(self, train: Source, test: Source | None) -> dict[str, float]:
         """Of held-out tracks: "retrieval", how often, of the last patches of all, the nearest to a first patch is that
-        of its own track; beside "retrieval_untrained" by a network as it was drawn, and "retrieval_chance".
+        of its own track; "told_apart", the same where of the others those of other videos count alone, as in training.
+        Beside them "..._untrained", by a network as it was drawn, and "retrieval_chance".
         """
         source = test or train
         rows = np.unique(np.linspace(0, source.size - 1, min(_ASKED, source.size)).astype(np.int64))
-        video = to_float(source.decode(tf.constant(rows))["video"])
+        batch = source.decode(tf.constant(rows))
+        video, clip = to_float(batch["video"]), batch["clip"].numpy()
         if self.options.size:
             video = tf.stack([tf.image.resize(video[:, end], [self.options.size] * 2) for end in (0, -1)], axis=1)
         fresh = [type(model).from_config(model.get_config()) for model in (self.backbone, self.head)]
         figures = {"retrieval_chance": 1 / len(rows)}
-        for title, models in (("retrieval", (self.backbone, self.head)), ("retrieval_untrained", fresh)):
-            figures[title] = retrieval(*(_embedded(video[:, end], *models) for end in (0, -1)))
+        for title, models in (("", (self.backbone, self.head)), ("_untrained", fresh)):
+            first, last = (_embedded(video[:, end], *models) for end in (0, -1))
+            figures[f"retrieval{title}"] = retrieval(first, last)
+            figures[f"told_apart{title}"] = retrieval(first, last, clip)
         return figures
 
     def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
@@ -121,9 +125,14 @@ class SiameseTriplet(Method):
         return {"first": batch["first"].numpy(), "last": last, "nearest other": last[other], "cosine": said}
 
 
-def retrieval(first: np.ndarray, last: np.ndarray) -> float:
-    """How often row i of `last` is the most alike, by its product, to row i of `first`."""
-    return float((np.argmax(first @ last.T, axis=1) == np.arange(len(first))).mean())
+def retrieval(first: np.ndarray, last: np.ndarray, clip: np.ndarray | None = None) -> float:
+    """How often row i of `last` is the most alike, by its product, to row i of `first`; of all rows, or, where it is
+    told which video each is of, of row i and those of other videos.
+    """
+    alike = first @ last.T
+    if clip is not None:
+        alike = np.where((clip[:, None] == clip) & ~np.eye(len(clip), dtype=bool), -np.inf, alike)
+    return float((alike.argmax(axis=1) == np.arange(len(first))).mean())
 
 
 def _embedded(images: tf.Tensor, backbone: keras.Model, head: keras.Model) -> np.ndarray:
