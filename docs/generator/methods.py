@@ -94,9 +94,11 @@ def _told(spec: MethodSpec) -> tuple[str, list[str], str]:
 
 
 def _picture(spec: MethodSpec) -> str:
+    what = {"image": "photographs", "video": "real clips", "stereo": "a real pair"}
+    on = f" on {what[spec.modality]}" if spec.modality in what else ""
     shown = {
         spec.name: f"What the pretext of {spec.name} shows the model",
-        f"{spec.name}-predicts": f"What {spec.name} predicts after a short training on photographs",
+        f"{spec.name}-predicts": f"What {spec.name} predicts after a short training{on}",
     }
     return "\n\n".join(
         f"![{told}](../assets/methods/{name}.webp)"
