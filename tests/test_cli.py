@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -95,6 +96,37 @@ def test_list_takes_a_kind_and_a_pattern(run):
     _, output, _ = run("list", "backbones", "t*")
     assert [row[0] for row in rows(output)] == ["backbones", "name", "transformer"]
     assert run("list", "methods", "z*")[1] == "no methods match 'z*'\n"
+
+
+def test_a_list_is_whole_in_a_pipe_and_cut_to_the_width_that_is_asked_for(run, monkeypatch):
+    def summaries() -> list[str]:
+        return [line.rstrip()[-1] for line in run("list", "methods")[1].splitlines()[2:]]
+
+    monkeypatch.setattr(
+        registry, "methods", lambda pattern: [replace(registry.find_method("contrast"), summary="s" * 300)]
+    )
+    monkeypatch.delenv("COLUMNS")
+    assert summaries() == ["s"]
+    monkeypatch.setenv("COLUMNS", "80")
+    assert summaries() == ["…"]
+
+
+def test_a_list_names_the_next_command_in_a_terminal_alone(run, monkeypatch):
+    assert "kzoo show NAME" not in run("list", "methods")[1]
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as in a terminal
+    assert "kzoo show NAME says more" in run("list", "methods")[1]
+
+
+def test_an_error_has_no_colour_where_none_is_wanted(run, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[31m" in run("show", "nothing")[2]
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[3" not in run("show", "nothing")[2]
+
+
+def test_a_method_names_its_recipes(run, with_recipes):
+    assert run("show", "contrast")[1].endswith("\n\nto train it: kzoo list recipes contrast\n")
+    assert "to train it" not in run("show", "tiles")[1]
 
 
 def test_list_as_json(run):

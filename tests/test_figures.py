@@ -323,6 +323,8 @@ def test_letters_that_another_font_has_are_drawn_with_it():
 def test_columns_are_named_in_plain_words():
     words = {
         "view_0": "first view",
+        "tiles_1": "second tile",
+        "class_1": "second class",
         "view 1 chosen": "second view chosen",
         "image_11": "image 12",
         "seed_patch": "seed patch",

@@ -114,12 +114,14 @@ def test_the_first_page_leads_to_every_method_and_a_method_to_its_recipes(site):
     for spec in registry.methods():
         assert f"(methods/{spec.name}.md)" in site["index.md"]
         assert f"(methods/{spec.name}.md)" in site["methods.md"]
+        assert f"](../assets/methods/{spec.name}.webp)" in site[f"methods/{spec.name}.md"]
     for recipe in outlines([ROOT / "recipes"]):
         key = recipe.path.relative_to(ROOT / "recipes").with_suffix("").as_posix()
         page = site[f"methods/{recipe.method}.md"]
         assert f"### {key}\n" in page
         assert f"```bash\nkzoo train recipes/{key}.yaml\n```" in page
         folder, _, name = key.rpartition("/")
+        assert f"](../recipes/{folder or 'first'}.md#{name})" in page
         assert f"](recipes/{folder or 'first'}.md#{name})" in site["recipes.md"]
         assert recipe.path.read_text("utf-8").strip() in site[f"recipes/{folder or 'first'}.md"]
 
@@ -199,7 +201,7 @@ def test_the_page_of_results_has_a_row_for_every_probe(generate):
     found = generate.results.measured("probe")
     page = generate.on_page_markdown((ROOT / "docs/results.md").read_text())
     probes = page.partition("## Few labels")[0]  # which has a table of its own
-    rows = [line.split(" | ") for line in probes.splitlines() if line.startswith("| `")]
+    rows = [line.split(" | ") for line in probes.splitlines() if line.startswith("| [`")]
     assert [row[0].split("`")[1] for row in rows] == [result["method"] for result in found.values()]
     assert all("/" in row[2] for row in rows)
     assert '"table' not in page

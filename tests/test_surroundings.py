@@ -5,16 +5,17 @@ import json
 import os
 import subprocess
 import sys
-from io import BytesIO, TextIOWrapper
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from kzoo.cli import app as cli
 from kzoo.data.cache import prepare_once
 from kzoo.errors import DataError, RecipeError, SurroundingsError
 from kzoo.system import disk, failures, surroundings
-from kzoo.system.console import make_console, marked
+from kzoo.system.console import make_console, marked, tell
 from kzoo.system.files import write_json
 
 KZOO = [sys.executable, "-m", "kzoo"]
@@ -51,6 +52,20 @@ def test_no_text_of_others_steers_the_terminal(screen, encoding):
     assert read() == SHOWN.encode() + b"\n"
     console.print("\x1b[31mred", markup=False)  # text that nobody has made printable before
     assert read().splitlines()[1:] == [rb"\x1b[31mred"]
+
+
+def test_a_sentence_breaks_between_words_in_a_terminal_alone():
+    text = "see [b] :apple: /a/path/longer/than/a/line now"
+    for terminal, lines in ((True, ["see [b] :apple:", "/a/path/longer/than/a/line", "now"]), (False, [text])):
+        console = Console(width=16, file=StringIO(), force_terminal=terminal, emoji=False, highlight=False)
+        tell(console, text)
+        assert console.file.getvalue().splitlines() == lines
+
+
+def test_no_emoji_takes_the_place_of_a_path(screen):
+    read = screen("utf-8")
+    make_console().print("runs/:apple:")
+    assert read() == b"runs/:apple:\n"
 
 
 def test_a_console_without_an_ellipsis_keeps_its_columns(screen):

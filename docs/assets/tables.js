@@ -1,16 +1,19 @@
 // Sorts a table by the column whose heading is clicked: numbers by their size, other cells by their text.
+// Says what is short enough to stand in one line.
 document.addEventListener("DOMContentLoaded", () => {
   const value = (row, column) => row.cells[column].textContent.trim();
   const compare = (a, b) => {
     const [x, y] = [parseFloat(a), parseFloat(b)];
     return isNaN(x) || isNaN(y) ? a.localeCompare(b) : x - y;
   };
+  for (const code of document.querySelectorAll("article :not(pre) > code")) {
+    code.classList.toggle("long", code.textContent.length > (code.closest("td") ? 40 : 30));
+  }
   for (const table of document.querySelectorAll("article table:not([class])")) {
     for (const cell of table.querySelectorAll("td")) {
       cell.classList.toggle("prose", cell.textContent.length > 60);
       cell.classList.toggle("short", cell.textContent.length < 20);
     }
-    for (const code of table.querySelectorAll("td code")) code.classList.toggle("long", code.textContent.length > 40);
     if (!table.tBodies.length || table.tBodies[0].rows.length < 4) continue;
     for (const head of table.tHead.rows[0].cells) {
       const sort = () => {

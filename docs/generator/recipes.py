@@ -52,9 +52,9 @@ def link(recipe: Outline, up: str = "") -> str:
 
 
 def gave(recipe: Outline) -> str:
-    """What it gave here, else the figure of its paper, in a few words."""
+    """What it gave here, trained / untrained in percent, else the figure of its paper."""
     if probe := best_probe(key(recipe)):
-        return f"{probe} (trained / untrained, %)"
+        return probe
     target = recipe.header.get("Target", "")
     return f"published: {target}" if target else ""
 
@@ -65,10 +65,10 @@ def overview() -> str:
         (
             link(recipe),
             f"[`{recipe.method}`](methods/{recipe.method}.md)",
+            gave(recipe),
+            prose(recipe.header.get("What it costs", "")),
             f"`{recipe.data}`",
             f"`{recipe.backbone}`",
-            prose(recipe.header.get("What it costs", "")),
-            gave(recipe),
         )
         for recipe in recipes()
     ]
@@ -77,8 +77,9 @@ def overview() -> str:
         "# Recipes",
         "A recipe names a dataset, a backbone, a method and the training settings; [its keys](recipe-keys.md) are few. "
         "Each of these trains with `kzoo train`, takes `--set key=value`, and says in its header what it shows "
-        "and costs. `kzoo list recipes` lists those of a checkout. A click on a heading sorts the table.",
-        table(("recipe", "method", "data", "backbone", "what it costs", "what it gave"), rows),
+        "and costs. `kzoo list recipes` lists those of a checkout. A click on a heading sorts the table. Figures are "
+        "trained / untrained.",
+        table(("recipe", "method", "what it gave, %", "what it costs", "data", "backbone"), rows),
     )
 
 

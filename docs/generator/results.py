@@ -37,7 +37,8 @@ def probes(dataset: str) -> str:
     rows = []
     for name, result in measured("probe").items():
         if name.startswith(f"{dataset}/"):
-            method = ", ".join(f"`{part}`" for part in (result["method"], *result.get("overrides", [])))
+            settings = "".join(f", `{part}`" for part in result.get("overrides", []))
+            method = f"[`{result['method']}`](methods/{result['method']}.md){settings}"
             rows.append((method, f"`{result['backbone']}`", *_verdicts(result), _task(result["pretext"])))
     return table(("method", "backbone", "linear probe, %", "kNN, %", "its own task, beside no learning"), rows)
 

@@ -30,9 +30,9 @@ from kzoo.cli.door import (
     importing_tensorflow,
     without_chatter,
 )
-from kzoo.errors import NotKept, printable
+from kzoo.errors import NotKept
 from kzoo.system import surroundings
-from kzoo.system.console import make_console, say, settle_streams
+from kzoo.system.console import make_console, say, settle_streams, tell
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", exists=True, file_okay=False)]
 RecipeFile = Annotated[
@@ -51,6 +51,13 @@ class Listed(StrEnum):
     FORMATS = "formats"
     PLUGINS = "plugins"
     RECIPES = "recipes"
+
+
+_NEXT = {  # below a list in a terminal
+    Listed.METHODS: "kzoo show NAME says more, kzoo list recipes what there is to train",
+    Listed.RECIPES: "kzoo train RECIPE trains one, kzoo show RECIPE says what it costs",
+    Listed.PLUGINS: "kzoo doctor examines them",
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -101,8 +108,11 @@ def list_(
             if place:
                 console.print()
             describe.print_list(console, kind.value, rows[kind.value], pattern)
+        if console.is_terminal:
+            console.print()
+            tell(console, _NEXT.get(what or Listed.METHODS, "kzoo show NAME says more"), style="dim")
     for line in describe.left_out(list(rows)):
-        typer.secho(printable(line), err=True, fg="yellow")
+        tell(make_console(stderr=True), line, style="yellow")
 
 
 def _rows(kind: Listed, pattern: str) -> list[dict[str, Any]]:
@@ -125,7 +135,7 @@ def show(
     from kzoo.cli import preset
     from kzoo.plugins import describe, registry
     from kzoo.recipe import listing
-    from kzoo.specs import PresetSpec
+    from kzoo.specs import MethodSpec, PresetSpec
 
     try:
         found = registry.find_any(name)
@@ -152,6 +162,8 @@ def show(
             preset.print_preset(make_console(), spec)
         else:
             describe.print_spec(make_console(), spec)
+            if isinstance(spec, MethodSpec) and listing.here(name):
+                make_console().print(f"\nto train it: kzoo list recipes {name}")
 
 
 @command

@@ -14,6 +14,7 @@ import kzoo
 from kzoo.plugins import describe
 from kzoo.plugins.load import PluginRecord, load_plugins
 from kzoo.system import surroundings
+from kzoo.system.console import tell
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def examine(*, full: bool = False) -> Findings:
 
 def print_findings(console: Console, findings: Findings) -> None:
     """Print what was found, what is wrong last."""
-    console.print(f"kzoo {kzoo.__version__}, {findings.system}", markup=False, soft_wrap=True)
+    tell(console, f"kzoo {kzoo.__version__}, {findings.system}")
     console.print(f"{findings.processors} processors", markup=False)
     if findings.devices is not None:
         console.print(f"TensorFlow sees {', '.join(findings.devices)}", markup=False)
@@ -89,7 +90,7 @@ def print_findings(console: Console, findings: Findings) -> None:
     console.print()
     console.print("[green]nothing is wrong[/]" if not wrong else f"[red]{len(wrong)} wrong:[/]")
     for line in wrong:
-        console.print(line, markup=False, soft_wrap=True)
+        tell(console, line)
 
 
 def _packages(plugins: tuple[PluginRecord, ...]) -> Iterator[Package]:

@@ -16,7 +16,7 @@ import typer
 
 from kzoo.errors import KzooError, PluginError
 from kzoo.system import failures, surroundings
-from kzoo.system.console import give_up_output, say
+from kzoo.system.console import give_up_output, make_console, say, tell
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -62,8 +62,9 @@ def _print_error(error: Exception, debug: bool) -> None:
     if debug:
         say("".join(traceback.format_exception(error)), stderr=True)
         _print_plugins_own(error)
+    console = make_console(stderr=True)
     for line in failures.lines(error):
-        say(typer.style(line, fg="red") if line.startswith("error: ") and sys.stderr.isatty() else line, stderr=True)
+        tell(console, line, style="red" if line.startswith("error: ") else "")
 
 
 def _print_plugins_own(error: Exception) -> None:

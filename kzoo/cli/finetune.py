@@ -8,7 +8,7 @@ import typer
 
 from kzoo.cli import complete
 from kzoo.cli.door import Debug, NewRunFolder, Overrides, Resume, command, importing_tensorflow
-from kzoo.system.console import make_console
+from kzoo.system.console import make_console, tell
 
 if TYPE_CHECKING:
     from kzoo.use.finetune import Wanted
@@ -66,7 +66,7 @@ def finetune(
         again = shlex.join(["kzoo", "finetune", *_call(wanted, scratch, overrides, str(run_dir) if run_dir else None)])
         plan.print_forecast(console, first.recipe, first.folder, again)
         for other in others:
-            console.print(f"beside it: the same from new weights, in {other.folder}", markup=False, soft_wrap=True)
+            tell(console, f"beside it: the same from new weights, in {other.folder}")
         return
     with importing_tensorflow():
         from kzoo.train.loop import train

@@ -39,4 +39,7 @@ def print_preset(console: Console, spec: PresetSpec) -> None:
             grid.add_row(f"[dim]{key}[/]", escape(value))
     console.print(grid)
     if spec.figures:
+        console.print()
         console.print(table(spec.figures))
+    if console.is_terminal:
+        console.print(f"\nto use it: kzoo embed {escape(spec.name)} folder:PATH --out embeddings.npz", soft_wrap=True)

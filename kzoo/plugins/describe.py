@@ -17,6 +17,7 @@ from kzoo.plugins import registry
 from kzoo.plugins.load import load_plugins
 from kzoo.schedules import Schedule
 from kzoo.specs import CodeSpec, Spec
+from kzoo.system.console import print_rows, room, tell
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -117,13 +118,13 @@ def print_list(console: Console, kinds: str, rows: list[dict[str, Any]], pattern
         table.columns[-1].max_width = max(1, _room(columns, cells, console))
     for row_cells in cells:
         table.add_row(*(row_cells[column] for column in columns))
-    console.print(table)
+    print_rows(console, table)
     for row in rows:
         if row.get("status") == "broken":
             origin = f"{row['distribution']} {row['version']}".strip()
             console.print(f"\n[bold]{row['name']}[/] ({escape(origin or 'not installed')})")
-            console.print(f"  what is wrong: {escape(row['problem'])}", soft_wrap=True)
-            console.print(f"  what to do:    {escape(row['remedy'])}", soft_wrap=True)
+            tell(console, f"  what is wrong: {row['problem']}")
+            tell(console, f"  what to do:    {row['remedy']}")
 
 
 def _width(column: str, cells: Sequence[Mapping[str, str]]) -> int:
@@ -132,7 +133,7 @@ def _width(column: str, cells: Sequence[Mapping[str, str]]) -> int:
 
 def _room(columns: Sequence[str], cells: Sequence[Mapping[str, str]], console: Console) -> int:
     """Letters that are left for the last column."""
-    return console.width - sum(_width(column, cells) + 2 for column in columns[:-1])
+    return room(console) - sum(_width(column, cells) + 2 for column in columns[:-1])
 
 
 def _that_fit(columns: Sequence[str], cells: Sequence[Mapping[str, str]], console: Console) -> list[str]:
@@ -177,6 +178,7 @@ def print_spec(console: Console, spec: CodeSpec) -> None:
         if value:
             grid.add_row(f"[dim]{key}[/]", escape(str(value)))
     console.print(grid)
+    console.print()
     table = plain_table("option", "default", "type", "what it sets")
     for option in option_facts(spec.options):
         default = "[red]required[/]" if option["required"] else escape(json.dumps(option["default"]))
@@ -291,4 +293,5 @@ def _type_names(annotation: Any) -> list[str]:
         return [f"list of {' or '.join(inner)}"]
     if annotation is type(None):
         return ["null"]
-    return [{"str": "text", "bool": "true or false"}.get(name := getattr(annotation, "__name__", "any"), name)]
+    name = getattr(annotation, "__name__", "any")
+    return [{"str": "text", "bool": "true or false", "dict": "mapping"}.get(name, name)]

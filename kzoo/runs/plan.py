@@ -21,6 +21,7 @@ from kzoo.runs import presets
 from kzoo.runs.kept import find_kept
 from kzoo.schedules import Schedule, bounds_of, words_of
 from kzoo.specs import lacks_labels
+from kzoo.system.console import tell
 
 
 def steps_per_epoch(recipe: Recipe, examples: int) -> int:
@@ -71,7 +72,7 @@ def print_forecast(console: Console, recipe: Recipe, run_dir: Path, call: str) -
     console.print(f"[bold]{escape(recipe.name)}[/]: the recipe is sound, nothing was run")
     console.print(grid)
     for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
+        tell(console, line)
     console.print("to run it:", escape(call), soft_wrap=True)
 
 

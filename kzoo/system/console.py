@@ -5,6 +5,7 @@ Light: Rich is imported, TensorFlow is not.
 
 import os
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,8 +15,11 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.segment import Segment
 from rich.status import Status
+from rich.table import Table
 
 from kzoo.errors import KzooError, printable
+
+_WIDEST = 1000  # characters of a line in a file
 
 
 def marked(text: object) -> str:
@@ -38,8 +42,34 @@ def make_console(stderr: bool = False) -> Console:
         file=cast(IO[str], stream),
         force_jupyter=False,  # Rich's own way needs ipywidgets
         force_terminal=False if in_notebook else None,
+        emoji=False,  # a path may hold ":apple:"
         color_system="standard" if shows_colours else "auto",
     )
+
+
+def tell(console: Console, line: str, style: str = "") -> None:
+    """Print a sentence as it is: one line in a file or a cell; a terminal breaks it between words, never in one."""
+    if console.is_terminal:
+        line = textwrap.fill(line, console.width, break_long_words=False, break_on_hyphens=False)
+    console.print(line, style=style, markup=False, soft_wrap=True)
+
+
+def print_rows(console: Console, table: Table) -> None:
+    """Print a table of one line a row: as wide as the terminal or the cell, but whole in a file or a pipe."""
+    width, console.width = console.width, room(console)
+    try:
+        with console.capture() as held:
+            console.print(table)
+    finally:
+        console.width = width
+    for line in held.get().splitlines():
+        console.out(line.rstrip(), highlight=False)
+
+
+def room(console: Console) -> int:
+    """Characters that a line of a table may have."""
+    bounded = console.is_terminal or {"COLUMNS", "JPY_PARENT_PID"} & set(os.environ)
+    return console.width if bounded else _WIDEST
 
 
 def say(text: str, *, stderr: bool = False) -> None:

@@ -13,6 +13,7 @@ from kzoo.base.epochs import EpochMeans
 from kzoo.data.source import Source
 from kzoo.distribute import devices, workers
 from kzoo.errors import CheckpointError, TrainingError
+from kzoo.export.write import SAVED_MODEL
 from kzoo.folder.census import census_lines
 from kzoo.method import Method
 from kzoo.plugins import registry
@@ -35,7 +36,7 @@ from kzoo.runs.run import (
     tested_on,
     versions,
 )
-from kzoo.system.console import marked
+from kzoo.system.console import marked, tell
 from kzoo.system.files import read_json
 from kzoo.system.signals import heard_signals
 from kzoo.train.callbacks import Pace, ProgressBar, SaveCheckpoints
@@ -76,7 +77,7 @@ def train(
     whole, test = sources = open_sources(recipe)
     source = seen_by_method(run, recipe, whole)
     for line in census_lines(source.census) if source.census else ():
-        console.print(line, markup=False, soft_wrap=True)
+        tell(console, line)
     total = plan.steps_per_epoch(recipe, source.size) * recipe.train.epochs
     initial = Initial(recipe.init_from) if recipe.init_from and not checkpoint.exist(run.checkpoints) else None
     with strategy.scope(), precision(recipe):
@@ -147,7 +148,10 @@ def _finish(
     if not exported(run, formats):
         export_run(run.folder, formats, None, console, sources)
     run.note(status="finished")
-    console.print(f"\nEverything is in [bold]{marked(run.folder)}[/bold]")
+    console.print(f"\nEverything is in [bold]{marked(run.folder)}[/bold]. What it is for, for example:")
+    console.print(f"  kzoo embed {run.folder} DATA --out embeddings.npz", markup=False, soft_wrap=True)
+    if SAVED_MODEL in formats:
+        console.print(f"  kzoo serve {run.folder / 'exports' / recipe.name}", markup=False, soft_wrap=True)
 
 
 def _fit(

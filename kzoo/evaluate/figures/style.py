@@ -82,10 +82,10 @@ def class_name(label: int, class_names: Sequence[str]) -> str:
 
 
 def worded(name: str) -> str:
-    """The name of one of several pictures in plain words: "view_0" is the "first view"."""
+    """The name of one of several pictures in plain words: "view_0" is the "first view", "tiles_1" the "second tile"."""
     text = name.replace("_", " ")
     found = re.fullmatch(r"(.+?) (\d+)(| .+)", text)
     if found is None:
         return text
-    what, number, more = found[1], int(found[2]), found[3]
+    what, number, more = re.sub(r"(?<=[^s])s$", "", found[1]), int(found[2]), found[3]
     return f"{_ORDINALS[number]} {what}{more}" if number < len(_ORDINALS) else f"{what} {number + 1}{more}"
