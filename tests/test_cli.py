@@ -124,6 +124,21 @@ def test_an_error_has_no_colour_where_none_is_wanted(run, monkeypatch):
     assert "\x1b[3" not in run("show", "nothing")[2]
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("evaluate", "no run; name a folder that `kzoo train` made, such as runs/quickstart"),
+        ("export", "no run; name a folder that `kzoo train` made, such as runs/quickstart"),
+        ("pack", "no run; name a folder that `kzoo train` made, such as runs/quickstart"),
+        ("verify", "no such folder; name one that `kzoo export` made, such as RUN/exports/NAME"),
+        ("serve", "no such folder; name one that `kzoo export` made, such as RUN/exports/NAME"),
+    ],
+)
+def test_a_folder_that_is_none_is_told_in_a_line_at_once(run, monkeypatch, command, said):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)  # whoever imports it fails
+    assert run(command, "runs/none") == (2, "", f"error: runs/none: {said}\n")
+
+
 def test_a_method_names_its_recipes(run, with_recipes):
     assert run("show", "contrast")[1].endswith("\n\nto train it: kzoo list recipes contrast\n")
     assert "to train it" not in run("show", "tiles")[1]
@@ -247,6 +262,7 @@ def test_train_evaluate_and_export_call_what_does_the_work(run, fake_module):
     assert run("train", "r.yaml", "--run-dir", "here", "--resume")[0] == 0
     assert calls == [("quick", Path("here"), True)]
     Path("here").mkdir()
+    Path("here/recipe.yaml").touch()
     assert run("evaluate", "here", "--json")[1] == '{\n  "knn": 0.5\n}\n'
     assert run("evaluate", "here")[1] == ""
     assert run("export", "here", "--format", "saved_model", "--to", "there")[0] == 0
@@ -314,6 +330,7 @@ def test_an_evaluation_that_cannot_be_kept_is_answered_all_the_same(run, fake_mo
 
     fake_module("kzoo.runs.report", evaluate_run=evaluate_run)
     Path("here").mkdir()
+    Path("here/recipe.yaml").touch()
     assert run("evaluate", "here", "--json") == (1, '{\n  "knn": 0.5\n}\n', "error: here: read-only\n")
 
 

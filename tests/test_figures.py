@@ -6,6 +6,7 @@ import sys
 import matplotlib
 import numpy as np
 import pytest
+import tensorflow as tf
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox
@@ -320,11 +321,24 @@ def test_letters_that_another_font_has_are_drawn_with_it():
     assert fonts.unwritable([f"a{letter}"]) == set()
 
 
+def test_several_pictures_of_an_example_have_columns_and_many_one_mosaic():
+    parts = tf.reshape(tf.range(2.0 * 4 * 9), [18, 2, 2, 1])  # nine of each of two examples
+    shown = figures.pictures_of({"tiles": parts, "view": parts[:4], "label": tf.range(2)}, 2)
+    assert {name: value.shape for name, value in shown.items()} == {
+        "tiles": (2, 9, 2, 2, 1),
+        "view 0": (2, 2, 2, 1),
+        "view 1": (2, 2, 2, 1),
+    }
+    np.testing.assert_array_equal(shown["tiles"][1, 0], parts[9])
+    np.testing.assert_array_equal(shown["view 1"], parts[1:4:2])
+
+
 def test_columns_are_named_in_plain_words():
     words = {
         "view_0": "first view",
         "tiles_1": "second tile",
         "class_1": "second class",
+        "patches_2": "third patch",
         "view 1 chosen": "second view chosen",
         "image_11": "image 12",
         "seed_patch": "seed patch",

@@ -151,6 +151,16 @@ def test_every_method_has_a_picture_and_all_of_them_are_small():
     assert sum(pictures.values()) < 3_000_000
 
 
+def test_a_page_shows_what_a_run_predicted_or_says_where_a_run_shows_it(site):
+    drawn = {path.stem for path in (ROOT / "docs/assets/methods").glob("*-predicts.webp")}
+    for spec in registry.methods():
+        pictures = re.findall(r"\]\(\.\./assets/methods/(\S+)\.webp\)", site[f"methods/{spec.name}.md"])
+        told = "in the run's folder." in site[f"methods/{spec.name}.md"].partition("## How it works")[0]
+        assert pictures[1:] == ([f"{spec.name}-predicts"] if f"{spec.name}-predicts" in drawn else [])
+        assert told == (len(pictures) == 1)
+    assert "`figures/answers.png`" not in site["methods/i_jepa.md"]  # it predicts embeddings, which nobody can see
+
+
 def test_the_page_of_keys_has_every_key_of_a_recipe(site):
     page = site["recipe-keys.md"]
     for path in ("data", "data.labels", "optimizer", "train.checkpoint", "evaluate.knn", "export"):

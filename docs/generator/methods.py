@@ -55,7 +55,7 @@ def method_page(spec: MethodSpec) -> str:
     return page(
         f"# {spec.name}",
         f"{prose(idea)}" if idea else f"{prose(spec.summary)}.",
-        _picture(spec),
+        *_pictures(spec),
         _facts(spec),
         "## How it works",
         *more,
@@ -93,18 +93,20 @@ def _told(spec: MethodSpec) -> tuple[str, list[str], str]:
     return idea, more, "\n".join(f"- {item[0].upper()}{item[1:]}." for item in deviations)
 
 
-def _picture(spec: MethodSpec) -> str:
-    what = {"image": "photographs", "video": "real clips", "stereo": "a real pair"}
-    on = f" on {what[spec.modality]}" if spec.modality in what else ""
-    shown = {
-        spec.name: f"What the pretext of {spec.name} shows the model",
-        f"{spec.name}-predicts": f"What {spec.name} predicts after a short training{on}",
-    }
-    return "\n\n".join(
-        f"![{told}](../assets/methods/{name}.webp)"
-        for name, told in shown.items()
-        if (PICTURES / f"{name}.webp").exists()
-    )
+def _pictures(spec: MethodSpec) -> Iterator[str]:
+    """What the pretext shows, and what a real run predicted: else where a run shows what was learnt."""
+    yield f"![What the pretext of {spec.name} shows the model](../assets/methods/{spec.name}.webp)"
+    if (PICTURES / f"{spec.name}-predicts.webp").exists():
+        what = {"image": " on pictures", "video": " on real clips", "stereo": " on a real pair"}.get(spec.modality, "")
+        told = f"What {spec.name} predicts after a short training{what}"
+        yield f"![{told}](../assets/methods/{spec.name}-predicts.webp)"
+    elif source.defines(spec.target, "visualise"):
+        yield "What it predicts, each run of it draws: `figures/answers.png` in the run's folder."
+    else:
+        yield (
+            "What it predicts is no picture. A run shows what was learnt by where the embedding puts the examples, and "
+            "by what is near to what: `figures/embedding.png` and `figures/neighbours.png` in the run's folder."
+        )
 
 
 def _facts(spec: MethodSpec) -> str:

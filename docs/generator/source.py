@@ -38,6 +38,13 @@ def docstring(target: str) -> str:
     return next((text for _, node in lineage(target) if (text := ast.get_docstring(node))), "")
 
 
+def defines(target: str, function: str) -> bool:
+    """Whether a target "module:Class", or a base that a plugin brings, has a function of this name."""
+    return any(
+        isinstance(part, ast.FunctionDef) and part.name == function for _, node in lineage(target) for part in node.body
+    )
+
+
 def signatures(target: str) -> list[str]:
     """The names of the signatures that a method's exports have beside `serving_default` and `serve_bytes`."""
     for _, node in lineage(target):

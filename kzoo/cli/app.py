@@ -34,7 +34,7 @@ from kzoo.errors import NotKept
 from kzoo.system import surroundings
 from kzoo.system.console import make_console, say, settle_streams, tell
 
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", exists=True, file_okay=False)]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 RecipeFile = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file.", autocompletion=complete.recipes)
 ]
@@ -228,7 +228,9 @@ def launch(
 def evaluate(run_dir: RunFolder, overrides: Overrides = None, as_json: AsJson = False, debug: Debug = False) -> None:
     """Evaluate the backbone of a run beside the untrained one; --set evaluate.KEY=VALUE asks it otherwise."""
     from kzoo.runs.asked import asked_otherwise
+    from kzoo.use.call import require_run
 
+    require_run(run_dir)
     recipe = asked_otherwise(run_dir, overrides) if overrides else None
     with importing_tensorflow():
         from kzoo.runs.report import evaluate_run
@@ -258,9 +260,11 @@ def export(
 ) -> None:
     """Export the backbone of a run for serving, with its card and its contract."""
     from kzoo.plugins import registry
+    from kzoo.use.call import require_run
 
     wanted = [name.strip() for some in formats or ("saved_model",) for name in some.split(",") if name.strip()]
     registry.require_formats(wanted)
+    require_run(run_dir)
     with importing_tensorflow():
         from kzoo.runs.report import export_run
 

@@ -33,10 +33,12 @@ def embed(
     debug: Debug = False,
 ) -> None:
     """Write the embedding of every example of a dataset, or file of a folder."""
+    from kzoo.runs.kept import find_kept
     from kzoo.use import call, table
 
     table.check_format(out)
     chosen = call.dataset_options(data, options or ())
+    find_kept(place)  # a wrong name is told at once
     with importing_tensorflow():
         from kzoo.use.embed import Wanted, embed_data
 
@@ -47,7 +49,7 @@ def embed(
 
 @command
 def pack(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", exists=True, file_okay=False)],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
     into: Annotated[
         Path, typer.Option("--into", metavar="DIR", help="Where to write, or a package of presets that gains one.")
     ] = Path(),
@@ -56,6 +58,9 @@ def pack(
     debug: Debug = False,
 ) -> None:
     """Make a package of a run, which brings its backbone as a preset."""
+    from kzoo.use.call import require_run
+
+    require_run(run)
     with importing_tensorflow():
         from kzoo.use.pack import pack_run
 
@@ -70,7 +75,7 @@ def pack(
 
 @command
 def verify(
-    place: Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an export.", exists=True, file_okay=False)],
+    place: Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an export.")],
     probe: Annotated[
         bool, typer.Option("--probe", help="Probe it again too, beside the untrained one; needs the data.")
     ] = False,
@@ -78,6 +83,9 @@ def verify(
     debug: Debug = False,
 ) -> None:
     """Prove that an export is what was written, and returns what was recorded."""
+    from kzoo.use.call import require_export
+
+    require_export(place)
     with importing_tensorflow():
         from kzoo.use import verify as proof
 
@@ -147,9 +155,7 @@ def similar(
 
 @command
 def serve(
-    export: Annotated[
-        Path, typer.Argument(metavar="EXPORT", help="Folder of an export, or of one version of it.", exists=True)
-    ],
+    export: Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an export, or of one version of it.")],
     host: Annotated[str, typer.Option("--host", help="By default only this machine can call.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8501,
     max_bytes: Annotated[int, typer.Option("--max-bytes", min=1, help="Of a request.")] = 32 * 2**20,
@@ -157,6 +163,9 @@ def serve(
     debug: Debug = False,
 ) -> None:
     """Serve an export over HTTP: TF Serving's interface and the Open Inference Protocol."""
+    from kzoo.use.call import require_export
+
+    require_export(export)
     if lacking := [name for name in ("fastapi", "uvicorn", "orjson", "prometheus_client") if not find_spec(name)]:
         raise ServeError(f"{', '.join(lacking)}: not installed; pip install 'kzoo[serve]'")
     with importing_tensorflow():

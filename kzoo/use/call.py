@@ -1,6 +1,7 @@
 """What the commands are called with, checked before anything heavy is imported."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -8,6 +9,18 @@ from ruamel.yaml.error import YAMLError
 
 from kzoo.errors import RecipeError
 from kzoo.plugins import registry
+
+
+def require_run(folder: Path) -> None:
+    """Raises RecipeError where the folder is none of a run."""
+    if not (folder / "recipe.yaml").is_file():
+        raise RecipeError(f"{folder}: no run; name a folder that `kzoo train` made, such as runs/quickstart")
+
+
+def require_export(folder: Path) -> None:
+    """Raises RecipeError where there is no such folder; what lies in it is for its reader to say."""
+    if not folder.is_dir():
+        raise RecipeError(f"{folder}: no such folder; name one that `kzoo export` made, such as RUN/exports/NAME")
 
 
 def dataset_options(data: str, given: Iterable[str]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from matplotlib.transforms import Bbox
 from kzoo.evaluate.figures.images import displayable, put_picture
 from kzoo.evaluate.figures.style import fitting, put_heading, put_text, styled, worded
 
+_MOST_COLUMNS = 6  # of one kind: more would be too narrow to be seen
+
 
 @styled
 def views(path: Path, raw: np.ndarray, shown: Mapping[str, np.ndarray], *, examples: int = 6) -> Figure:
@@ -80,11 +82,17 @@ def answers(
 
 
 def pictures_of(ready: Mapping[str, Any], count: int) -> dict[str, np.ndarray]:
-    """Every picture in what a pretext made of `count` examples; "view 0", "view 1" where it made several of each."""
+    """Every picture in what a pretext made of `count` examples: "view 0", "view 1" where it made several of each, and
+    one mosaic of all where these are too many for columns of their own.
+    """
     shown: dict[str, np.ndarray] = {}
     for name, value in ready.items():
         if value.dtype.is_floating and value.shape.rank == 4:
             several = value.shape[0] // count
+            pictures = value.numpy().reshape(count, several, *value.shape[1:])
+            if several > _MOST_COLUMNS:
+                shown[name] = pictures
+                continue
             for i in range(several):
-                shown[name if several == 1 else f"{name} {i}"] = value.numpy()[i::several]
+                shown[name if several == 1 else f"{name} {i}"] = pictures[:, i]
     return shown

@@ -87,5 +87,5 @@ def worded(name: str) -> str:
     found = re.fullmatch(r"(.+?) (\d+)(| .+)", text)
     if found is None:
         return text
-    what, number, more = re.sub(r"(?<=[^s])s$", "", found[1]), int(found[2]), found[3]
+    what, number, more = re.sub(r"((?<=ch|sh|ss)e|(?<=[^s]))s$", "", found[1]), int(found[2]), found[3]
     return f"{_ORDINALS[number]} {what}{more}" if number < len(_ORDINALS) else f"{what} {number + 1}{more}"
