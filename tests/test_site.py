@@ -126,6 +126,14 @@ def test_the_first_page_leads_to_every_method_and_a_method_to_its_recipes(site):
         assert recipe.path.read_text("utf-8").strip() in site[f"recipes/{folder or 'first'}.md"]
 
 
+def test_the_first_page_and_the_readme_have_the_same_figures(site):
+    figures = r"\b\d\d\.\d(?= ?%)"
+    readme = (ROOT / "README.md").read_text("utf-8").partition("Trained beside untrained")[2].partition("spread")[0]
+    first = site["index.md"].partition("on digits it has not seen")[2].partition("## Methods")[0]
+    assert re.findall(figures, first) == re.findall(figures, readme)
+    assert len(re.findall(figures, readme)) == 6
+
+
 def test_a_page_has_what_the_method_and_its_results_have(site):
     """The summary or docstring, all options with their defaults, the papers' figures, every probe."""
     probes = json.loads((ROOT / "benchmarks/results/probe.json").read_text())

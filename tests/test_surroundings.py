@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -60,6 +61,12 @@ def test_a_sentence_breaks_between_words_in_a_terminal_alone():
         console = Console(width=16, file=StringIO(), force_terminal=terminal, emoji=False, highlight=False)
         tell(console, text)
         assert console.file.getvalue().splitlines() == lines
+
+
+def test_several_runs_in_one_process_are_not_warned_of_as_a_loop():
+    said = {"5 out of the last 5 calls to f triggered tf.function retracing.": False, "Gradients do not exist": True}
+    for text, shown in said.items():
+        assert surroundings._is_no_advice_on_tracing(logging.makeLogRecord({"msg": text})) is shown
 
 
 def test_no_emoji_takes_the_place_of_a_path(screen):

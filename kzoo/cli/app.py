@@ -194,7 +194,13 @@ def train(
     with importing_tensorflow():
         from kzoo.train.loop import train as run
 
-    run(checked, run_dir=run_dir, resume=resume, console=make_console(), allow_plugin_change=allow_plugin_change)
+    console = make_console()
+    run(checked, run_dir=run_dir, resume=resume, console=console, allow_plugin_change=allow_plugin_change)
+    folder = run_dir or Path("runs", checked.name)
+    tell(console, "What it is for, for example:")
+    console.print(f"  kzoo embed {folder} DATA --out embeddings.npz", markup=False, soft_wrap=True)
+    if "saved_model" in checked.export.formats:
+        console.print(f"  kzoo serve {folder / 'exports' / checked.name}", markup=False, soft_wrap=True)
 
 
 def _call(recipe: Path, overrides: list[str] | None, run_dir: Path | None, resume: bool) -> list[str]:

@@ -1,5 +1,6 @@
 """What an evaluation found, as tables for the terminal."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,7 +52,7 @@ def table(report: Mapping[str, Any], title: str | None = None) -> Table:
             f"{found['trained']:.1%}",
             f"{found['untrained']:.1%}",
             f"{100 * found['difference']:+.1f}",
-            f"[{colour}]{found['says']}[/]",
+            f"[{colour}]{re.sub(' (than|to) untrained', '', found['says'])}[/]",
         )
     new, old = trained["embedding"], untrained["embedding"]
     for label, key in (("spread, 0 to 1", "spread"), ("effective rank", "effective_rank")):

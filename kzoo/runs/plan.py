@@ -207,7 +207,7 @@ def _labels(labels: Labels, recipe: Recipe) -> Iterator[str]:
         what = f"{labels.per_class:,}" if labels.per_class else f"{labels.fraction:.3g}"
         yield f"{what} of each class are shown to the method, chosen by seed {recipe.seed}"
     if labels.share:
-        yield f"{labels.share:.3g} of each batch are labelled"
+        yield ("all" if labels.share == 1 else f"{labels.share:.3g}") + " of each batch are labelled"
 
 
 def _steps(recipe: Recipe, examples: int | None) -> str:

@@ -4,6 +4,7 @@ A command sets them for itself before TensorFlow is imported, or refuses in one 
 """
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,12 @@ def settle_keras() -> None:
     keras.config.set_image_data_format("channels_last")
     keras.config.set_floatx("float32")
     keras.config.set_epsilon(1e-7)
+    logging.getLogger("tensorflow").addFilter(_is_no_advice_on_tracing)
+
+
+def _is_no_advice_on_tracing(record: logging.LogRecord) -> bool:
+    """Each run traces functions of its own; several in a notebook look like a loop to TensorFlow, which warns of it."""
+    return "triggered tf.function retracing" not in record.getMessage()
 
 
 def problems(*, by_hand: bool = False) -> Iterator[str]:

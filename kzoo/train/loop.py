@@ -13,7 +13,6 @@ from kzoo.base.epochs import EpochMeans
 from kzoo.data.source import Source
 from kzoo.distribute import devices, workers
 from kzoo.errors import CheckpointError, TrainingError
-from kzoo.export.write import SAVED_MODEL
 from kzoo.folder.census import census_lines
 from kzoo.method import Method
 from kzoo.plugins import registry
@@ -148,10 +147,7 @@ def _finish(
     if not exported(run, formats):
         export_run(run.folder, formats, None, console, sources)
     run.note(status="finished")
-    console.print(f"\nEverything is in [bold]{marked(run.folder)}[/bold]. What it is for, for example:")
-    console.print(f"  kzoo embed {run.folder} DATA --out embeddings.npz", markup=False, soft_wrap=True)
-    if SAVED_MODEL in formats:
-        console.print(f"  kzoo serve {run.folder / 'exports' / recipe.name}", markup=False, soft_wrap=True)
+    console.print(f"\nEverything is in [bold]{marked(run.folder)}[/bold]")
 
 
 def _fit(
