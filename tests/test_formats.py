@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from rich.console import Console
 
 from kzoo import FormatSpec
@@ -17,6 +18,7 @@ from kzoo.errors import ExportError, PluginError, RecipeError
 from kzoo.export import card, contract, proof
 from kzoo.export.layout import METADATA, RECORDED
 from kzoo.export.write import export_backbone
+from kzoo.layers import gelu
 from kzoo.plugins import registry
 from kzoo.plugins.formats import FORMATS
 from kzoo.recipe.load import load
@@ -33,6 +35,31 @@ def make_backbone(seed):
     return keras.Model(image, {"embedding": keras.layers.GlobalAveragePooling2D()(x), "map": x})
 
 
+@keras.saving.register_keras_serializable("test_formats")
+class Awkward(keras.layers.Layer):
+    """What converters stumbled over: a constant captured in tracing, exact GELU, and one head of attention."""
+
+    def build(self, shape):
+        self.shift, self.dense = tf.constant([0.5] * shape[-1]), keras.layers.Dense(shape[-1])
+        self.dense.build((None, None, shape[-1]))
+
+    def call(self, x):
+        batch, width = keras.ops.shape(x)[0], x.shape[-1]
+        x = self.dense(keras.ops.reshape(gelu(x + self.shift), (batch, -1, width)))
+        heads = keras.ops.transpose(keras.ops.reshape(x, (batch, -1, 1, width)), (0, 2, 1, 3))
+        alike = keras.ops.softmax(heads @ keras.ops.transpose(heads, (0, 1, 3, 2)))
+        return keras.ops.reshape(keras.ops.transpose(alike @ heads, (0, 2, 1, 3)), (batch, -1, width))
+
+
+def make_awkward():
+    """A backbone of the same shapes, with a grouped convolution besides, which Keras compiles by XLA."""
+    keras.utils.set_random_seed(2)
+    image = keras.Input((12, 12, 3), name="image")
+    x = keras.layers.Conv2D(10, 3, strides=2, activation="gelu")(image)
+    x = Awkward()(keras.layers.Conv2D(5, 3, groups=5)(x))
+    return keras.Model(image, {"embedding": keras.layers.GlobalAveragePooling1D()(x)})
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     facts = {
@@ -47,7 +74,7 @@ def exported(tmp_path_factory):
 @pytest.fixture(scope="module")
 def other(tmp_path_factory):
     """Of another network."""
-    return export_backbone(make_backbone(2), tmp_path_factory.mktemp("other"), name="tiny", metadata={}, formats=NAMES)
+    return export_backbone(make_awkward(), tmp_path_factory.mktemp("other"), name="tiny", metadata={}, formats=NAMES)
 
 
 @pytest.fixture
@@ -80,6 +107,12 @@ def test_all_formats_lie_in_one_folder_and_the_contract_says_how_near_they_are(e
     assert found["bytes"]["README.md"] == (exported / "README.md").stat().st_size
     takes = {"type": "uint8", "shape": [None, 12, 12, 3]}
     assert found["signatures"]["serving_default"]["inputs"] == {"image": takes}
+
+
+def test_what_converters_stumble_over_is_in_every_format(other):
+    found = told(other)["formats"]
+    assert not [f"{name}: {one['refused']}" for name, one in found.items() if "refused" in one]
+    assert {name for name, one in found.items() if one["largest_error"] <= 1e-5} == set(NAMES)
 
 
 def test_what_is_recorded_is_what_the_backbone_returns(exported):

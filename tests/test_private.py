@@ -44,3 +44,15 @@ def test_whether_tensorflow_is_in_use_is_known():
     """Asking by a public name, such as for the logical devices, would itself be the first use."""
     tf.config.list_logical_devices()
     assert private.in_use()
+
+
+def test_what_a_function_captured_becomes_constants():
+    """Converters want a graph without variables; with a public name that makes one, `with_constants` may go."""
+    variable, constant = tf.Variable([1.0, 2.0]), tf.constant([0.5, 0.5])
+    spec = tf.TensorSpec([None, 2], tf.float32)
+    function = tf.function(lambda x: x * variable + constant, input_signature=[spec]).get_concrete_function()
+    assert len(function.inputs) == 3
+    frozen = private.with_constants(function)
+    assert [one.shape.as_list() for one in frozen.inputs] == [[None, 2]]
+    [answer] = frozen(tf.ones([1, 2]))
+    assert answer.numpy().tolist() == [[1.5, 2.5]]

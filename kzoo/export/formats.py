@@ -1,6 +1,7 @@
-"""The writers of formats beside the SavedModel. Keras' own exporters write each of them, from one small model.
+"""The writers of formats beside the SavedModel.
 
-That model is `serving_default`: it takes what the SavedModel takes, so the preprocessing of pixels is inside.
+Each holds `serving_default` alone: it takes what the SavedModel takes, so the preprocessing of pixels is inside. Keras'
+own exporters write LiteRT and OpenVINO, from one small model.
 """
 
 import os
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from kzoo.export.frozen import freeze
 from kzoo.modality import Served, Signature
 
 
@@ -59,9 +62,53 @@ def write_litert(exportable: Exportable, file: Path) -> dict[str, Any]:
 
 
 def write_onnx(exportable: Exportable, file: Path) -> dict[str, Any]:
-    """Through tf2onnx."""
-    _by_keras(exportable, file, "onnx")
+    """Through tf2onnx, from the frozen graph: Keras' exporter gives it captured constants, which it takes for inputs.
+
+    Of its optimizers those that make a difference to these networks. `BackToBackOptimizer` is left out: it joins two
+    reshapes in a row, also where the second keeps a length of the first's output, which then is one of its input.
+    """
+    with _quiet():
+        from tf2onnx import optimizer, tf_loader, tfonnx, utils
+
+        function = freeze(exportable.served.functions["serving_default"])
+        inputs, outputs = ([tensor.name for tensor in some] for some in (function.inputs, function.outputs))
+        with function.graph.as_default():
+            graph = tf_loader.tf_optimize(inputs, outputs, function.graph.as_graph_def(add_shapes=True))
+        with tf.Graph().as_default() as place:
+            tf.import_graph_def(graph, name="")
+            names = {inputs[0]: exportable.takes.name, outputs[0]: "embedding"}
+            written = tfonnx.process_tf_graph(
+                place,
+                input_names=inputs,
+                output_names=outputs,
+                tensors_to_rename=names,
+                custom_op_handlers={"Erfc": (_one_minus_erf, [])},
+            )
+        chosen = (
+            optimizer.TransposeOptimizer,
+            optimizer.ConstFoldOptimizer,
+            optimizer.MergeDuplicatedNodesOptimizer,
+            optimizer.ReshapeOptimizer,
+            optimizer.GlobalPoolOptimizer,
+            optimizer.IdentityOptimizer,
+        )
+        # without catching errors, for which it would copy all weights once for each
+        written = optimizer.optimize_graph(
+            written, catch_errors=False, optimizers={one.__name__: one for one in chosen}
+        )
+        utils.save_protobuf(str(file), written.make_model("kzoo"))
     return {}
+
+
+def _one_minus_erf(graph: Any, node: Any, name: str, _: Any) -> None:
+    """In place of TensorFlow's erfc, of exact GELU, which ONNX does not have."""
+    from tf2onnx import utils
+
+    about = {"dtypes": [graph.get_dtype(node.output[0])], "shapes": [graph.get_shape(node.output[0])]}
+    one = graph.make_const(utils.make_name("one"), np.ones((), utils.map_onnx_to_numpy_type(*about["dtypes"])))
+    graph.remove_node(name)
+    erf = graph.make_node("Erf", node.input, **about)
+    graph.make_node("Sub", [one.output[0], erf.output[0]], outputs=node.output, name=name, **about)
 
 
 def write_openvino(exportable: Exportable, file: Path) -> dict[str, Any]:

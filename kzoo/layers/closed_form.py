@@ -18,13 +18,14 @@ def gelu(x: tf.Tensor) -> tf.Tensor:
 
 @tf.custom_gradient
 def _gelu(x: tf.Tensor) -> tf.Tensor:
-    cdf = 0.5 * (1.0 + tf.math.erf(x * float(np.sqrt(0.5))))
+    twice_cdf = 1.0 + tf.math.erf(x * float(np.sqrt(0.5)))
 
     def gradient(upstream: tf.Tensor) -> tf.Tensor:
         density = tf.exp(-0.5 * tf.square(x)) * float(1.0 / np.sqrt(2.0 * np.pi))
-        return upstream * (cdf + x * density)
+        return upstream * (0.5 * twice_cdf + x * density)
 
-    return x * cdf, gradient
+    # In this order, and in no other, LiteRT's converter knows it for its operation GELU; it has none for erf.
+    return 0.5 * x * twice_cdf, gradient
 
 
 @tf.custom_gradient

@@ -9,9 +9,17 @@ from typing import Any
 import keras
 from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import backprop, context
-from tensorflow.python.framework import op_def_registry
+from tensorflow.python.framework import convert_to_constants, op_def_registry
 
-__all__ = ["KerasTraining", "add_gradients_with", "every_layer", "in_use", "operation", "sum_of_gradients"]
+__all__ = [
+    "KerasTraining",
+    "add_gradients_with",
+    "every_layer",
+    "in_use",
+    "operation",
+    "sum_of_gradients",
+    "with_constants",
+]
 
 
 class KerasTraining(keras.Model):
@@ -54,3 +62,10 @@ def in_use() -> bool:
 def operation(name: str) -> Any:
     """What TensorFlow knows of an operation, such as whether it has side effects; None where it has no such one."""
     return op_def_registry.get(name)
+
+
+def with_constants(function: Any) -> Any:
+    """A traced function with constants in place of what it captured, and the functions that it calls put in place."""
+    return convert_to_constants.convert_variables_to_constants_v2(
+        function, lower_control_flow=False, aggressive_inlining=True
+    )
