@@ -22,6 +22,7 @@ from kzoo.runs.pretrained import Initial
 from kzoo.runs.report import export_run
 from kzoo.runs.run import Run, build_method, open_sources
 from kzoo.train.loop import train
+from kzoo.use import verify as verifying
 
 RECIPE = """\
 kzoo: 1
@@ -116,6 +117,33 @@ def test_a_changed_byte_of_a_run_is_made_again_and_of_an_export_is_refused(run):
     np.testing.assert_allclose(answer(kzoo.load_backbone(run)), right, atol=1e-6)
     with pytest.raises(BackboneError, match=r"backbone\.keras: is not the file that was written"):
         kzoo.load_backbone(export)
+
+
+def test_verify_probes_an_export_again(first, monkeypatch):
+    """With the same data, the accuracy of its contract; another one is wrong, and without the data nothing is said."""
+    export = first / "exports" / "tiny" / "1"
+    monkeypatch.setattr(verifying, "_of_formats", lambda *_: [verifying.Check("saved_model", "proven", "", 0.0)])
+    out = StringIO()
+    found = verifying.verify(export, Console(file=out, width=100), probe=True)
+    probed = {"name": "probe", "verdict": "proven", "found": "finds the accuracy that the contract says, within noise"}
+    assert found["checks"][-1] == {**probed, "error": None}
+    assert "untrained" in out.getvalue()  # the table beside the untrained backbone
+
+    contract = json.loads((export / "contract.json").read_text())
+
+    def probe(**changed):
+        check = verifying._probed(export, {**contract, **changed}, Console(quiet=True))
+        return f"{check.verdict}: {check.found}"
+
+    report = contract["evaluation"]
+    better = {**report["trained"], "knn": {**report["trained"]["knn"], "test_accuracy": 1.0}}
+    told = probe(evaluation={**report, "trained": better})
+    assert told == "wrong: finds another accuracy than the contract says: knn"
+    told = probe(made_from={**contract["made_from"], "data": "other"})
+    assert told == "not proven: digits: holds other examples here than it was trained on"
+    gone = {**contract["recipe"], "data": {**contract["recipe"]["data"], "name": "folder:/gone", "options": {}}}
+    assert probe(recipe=gone).startswith("not proven: ")
+    assert probe(evaluation=None) == "not proven: the contract holds no evaluation"
 
 
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir()])
