@@ -114,7 +114,10 @@ def test_a_list_is_whole_in_a_pipe_and_cut_to_the_width_that_is_asked_for(run, m
 def test_a_list_names_the_next_command_in_a_terminal_alone(run, monkeypatch):
     assert "kzoo show NAME" not in run("list", "methods")[1]
     monkeypatch.setenv("FORCE_COLOR", "1")  # as in a terminal
-    assert "kzoo show NAME says more" in run("list", "methods")[1]
+    output = run("list", "methods")[1]
+    assert "kzoo show NAME says more" in output
+    assert "\x1b[1mmethods" in output
+    assert "\\x1b" not in output  # a code that became text
 
 
 def test_an_error_has_no_colour_where_none_is_wanted(run, monkeypatch):

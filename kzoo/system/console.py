@@ -56,6 +56,9 @@ def tell(console: Console, line: str, style: str = "") -> None:
 
 def print_rows(console: Console, table: Table) -> None:
     """Print a table of one line a row: as wide as the terminal or the cell, but whole in a file or a pipe."""
+    if room(console) == console.width:
+        console.print(table)
+        return
     width, console.width = console.width, room(console)
     try:
         with console.capture() as held:

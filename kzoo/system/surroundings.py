@@ -36,7 +36,9 @@ def settle_keras() -> None:
     keras.config.set_image_data_format("channels_last")
     keras.config.set_floatx("float32")
     keras.config.set_epsilon(1e-7)
-    logging.getLogger("tensorflow").addFilter(_is_no_advice_on_tracing)
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(_is_no_advice_on_tracing)
+    logger.setLevel(max(logger.level, logging.WARNING))  # a notebook shows where SavedModels put their assets, twice
 
 
 def _is_no_advice_on_tracing(record: logging.LogRecord) -> bool:
