@@ -559,6 +559,7 @@ def test_the_plan_says_what_applies_and_no_more(run):
     assert asked.startswith(
         "20 nearest neighbours, on the dataset's split test, at most 9 examples; learnt from at most"
     )
+    assert row("evaluation", "evaluate.knn=null", "evaluate.linear=null") == "none"  # few labels are a linear probe's
 
 
 def test_a_cell_of_a_notebook_ends_quietly_when_all_went_well(run, monkeypatch, capsys):

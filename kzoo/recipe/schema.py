@@ -178,7 +178,9 @@ class Evaluate(Section):
         default_factory=NearestNeighbours, description="nearest-neighbour probe; none: left out"
     )
     linear: LinearProbe | None = Field(default_factory=LinearProbe, description="linear probe; none: left out")
-    low_shot: int | None = Field(10, ge=1, description="labels for each class in a second linear probe; none: left out")
+    low_shot: int | None = Field(
+        10, ge=1, description="labels for each class in a second linear probe; none, or no linear: left out"
+    )
     features: tuple[str, ...] = Field(
         ("embedding",),
         min_length=1,

@@ -169,7 +169,7 @@ def rows(recipe: Recipe, examples: int | None = None) -> Iterator[tuple[str, str
     probes = [
         f"{evaluation.knn.k} nearest neighbours" if evaluation.knn else "",
         "linear probe" if evaluation.linear else "",
-        f"linear probe on {evaluation.low_shot} labels per class" if evaluation.low_shot else "",
+        f"linear probe on {evaluation.low_shot} labels per class" if evaluation.linear and evaluation.low_shot else "",
     ]
     tested = f"{evaluation.data.name}, split {evaluation.data.split}" if evaluation.data else "the dataset's split test"
     tested += f", at most {evaluation.max_test:,} examples" if evaluation.max_test else ""
