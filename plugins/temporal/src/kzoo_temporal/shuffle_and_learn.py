@@ -115,4 +115,5 @@ class ShuffleAndLearn(Method):
         shares = tf.nn.softmax(self.forward(batch, training=False)["logits"])[:, 1].numpy()
         true = np.where(batch["ordered"].numpy(), "in order", "shuffled")
         frames = {name: batch["frames"][number::3].numpy() for number, name in enumerate(("first", "middle", "last"))}
-        return {**frames, "said": [f"{name}\nin order: {share:.0%}" for name, share in zip(true, shares, strict=True)]}
+        said = [f"truth: {one}\npredicted: {share:.0%} in order" for one, share in zip(true, shares, strict=True)]
+        return {**frames, "order": said}
