@@ -153,8 +153,9 @@ class TimeContrastive(Method):
         frames = batch["frames"].numpy().reshape(*rows.shape[:1], -1, *batch["frames"].shape[1:])
         near, far = rows.argmin(axis=1) + 1, rows.argmax(axis=1) + 1
         numbers = np.arange(len(rows))
-        said = [f"nearest: +{a}\nfarthest: +{b}" for a, b in zip(near, far, strict=True)]
-        return {"first": frames[:, 0], "nearest": frames[numbers, near], "farthest": frames[numbers, far], "said": said}
+        told = [f"nearest: {a} on\nfarthest: {b} on" for a, b in zip(near, far, strict=True)]
+        found = {"nearest": frames[numbers, near], "farthest": frames[numbers, far]}
+        return {"first": frames[:, 0], **found, "frames": told}
 
 
 def masks(length: int | tf.Tensor, radius: int) -> tuple[tf.Tensor, tf.Tensor]:
