@@ -36,6 +36,8 @@ TABLES: dict[str, Callable[..., str]] = {
     "benchmarks/results/oracles.json": results.oracles,
     "benchmarks/results/labels.json": results.labels,
     "benchmarks/results/temporal.json": results.temporal,
+    "benchmarks/results/formats.json": results.formats,
+    "benchmarks/results/use.json": results.uses,
 }
 
 

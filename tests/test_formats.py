@@ -285,15 +285,18 @@ def test_the_card_shows_the_table_beside_the_untrained_backbone(exported):
             "knn": {"test_accuracy": accuracy, "k": 20},
             "embedding": {"width": 5, "effective_rank": rank},
             "labelled_test_examples": 1000,
+            "labelled_train_examples": 4000,
             "classes": 10,
             "chance": {"accuracy": 0.1, "way": "any class at random"},
         }
 
-    verdict = {"knn": {"trained": 0.8, "untrained": 0.7, "says": "better than untrained"}}
-    found = {"trained": report(0.8, 3), "untrained": report(0.7, 2), "verdict": verdict, "data": {"test": "digits"}}
+    verdict = {"knn": {"trained": 0.8, "untrained": 0.7, "difference": 0.1, "says": "better than untrained"}}
+    data = {"train": "digits", "test": "digits", "held_out": True}
+    found = {"trained": report(0.8, 3), "untrained": report(0.7, 2), "verdict": verdict, "data": data}
     text = card.render({**told(exported), "evaluation": found}, ["figures/embedding.png"])
-    assert "| kNN, k=20 | 80.0% | 70.0% | better than untrained |" in text
-    assert "On digits: 1,000 examples of 10 classes; chance is 10.0% (any class at random)." in text
+    assert "| 20 nearest neighbours | 80.0% | 70.0% | +10.0 | better than untrained |" in text
+    assert "Accuracy on 1,000 test examples of `digits`, beside the same backbone untrained." in text
+    assert "10 classes; chance is 10.0% (any class at random)." in text
     assert "![embedding](figures/embedding.png)" in text
 
 

@@ -111,6 +111,41 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
+def formats() -> str:
+    """What `benchmarks/formats.py` found: the largest relative error of each backbone in each format, or why none."""
+    return _in_formats("backbone", measured("formats")["largest_error"])
+
+
+def uses() -> str:
+    """What `benchmarks/use.py` found for each image method: its loss in fine-tuning, the errors of its export."""
+    rows = {}
+    for method, found in measured("use").items():
+        failed = next((f"{step}: {found[step]}" for step in _STEPS if isinstance(found.get(step), str)), "")
+        proven = [name for name in found.get("proven", "").split(", ") if name]
+        rows[method] = {
+            "fine-tuning": found.get("loss", ""),
+            **found.get("errors", {}),
+            "verified": failed or ", ".join(proven),
+        }
+    return _in_formats("method", rows)
+
+
+_STEPS = ("train", "fine-tune", "export", "verify")
+
+
+def _in_formats(what: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """A row for each name; numbers are errors, what is not is said as it is."""
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    cells = [
+        (
+            f"`{name}`",
+            *(f"{value:.0e}" if isinstance(value := row.get(column, ""), float) else value for column in columns),
+        )
+        for name, row in rows.items()
+    ]
+    return table((what, *columns), cells)
+
+
 def replicas_of(method: str) -> str:
     """The largest difference that `benchmarks/replicas.py` found, in a sentence; "" where the method was not in it."""
     if not (row := measured("replicas").get(method)):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-_PROBES = {"knn": "kNN", "linear_probe": "linear probe", "low_shot": "linear probe, few labels"}
+from kzoo.evaluate.worth import markdown_table, worth
 
 
 def render(contract: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
@@ -53,40 +53,16 @@ def _origin(contract: Mapping[str, Any]) -> Iterator[str]:
         "steps": f"{contract['made_from']['step']:,}" if contract.get("made_from") else None,
         "written by": ", ".join(f"{name} {version}" for name, version in contract.get("versions", {}).items()),
     }
-    known = [f"| {key} | {value} |" for key, value in rows.items() if value]
-    if known:
-        yield from ("## Where it comes from", "", "| | |", "| --- | --- |", *known)
+    if known := [(key, value) for key, value in rows.items() if value]:
+        yield from ("## Where it comes from", "", markdown_table(("", ""), known))
     if isinstance(recipe, dict) and recipe:
         yield from ("", "The whole recipe, with every option, is in `contract.json` under `recipe`.")
 
 
 def _worth(contract: Mapping[str, Any]) -> Iterator[str]:
     report = contract.get("evaluation") or {}
-    if not report.get("verdict"):
-        return
-    trained, untrained = report["trained"], report["untrained"]
-    yield from ("## What it is worth", "", "Beside the same network untrained, under the same probe:", "")
-    yield from ("| test accuracy | trained | untrained | trained is |", "| --- | ---: | ---: | --- |")
-    for probe, found in report["verdict"].items():
-        name = _PROBES[probe]
-        if probe == "knn":
-            name = f"kNN, k={trained['knn']['k']}"
-        elif probe == "low_shot":
-            name = f"linear probe, {trained['low_shot']['labels_per_class']} labels a class"
-        yield f"| {name} | {found['trained']:.1%} | {found['untrained']:.1%} | {found['says']} |"
-    new, old = trained["embedding"], untrained["embedding"]
-    rank = f"effective rank, of {new['width']}"
-    yield f"| {rank} | {new['effective_rank']:.1f} | {old['effective_rank']:.1f} | |"
-    yield ""
-    chance = trained["chance"]
-    on = report.get("data", {}).get("test") or report.get("data", {}).get("train")
-    told = f"On {on}: " if on else ""
-    yield (
-        f"{told}{trained['labelled_test_examples']:,} examples of {trained['classes']} classes; chance is "
-        f"{chance['accuracy']:.1%} ({chance['way']})."
-    )
-    if report.get("data", {}).get("held_out") is False:
-        yield "No test split was held out: these are examples that it was trained on."
+    if report.get("verdict"):
+        yield from ("## What it is worth", "", worth(report))
 
 
 def _pictures(pictures: Sequence[str]) -> Iterator[str]:

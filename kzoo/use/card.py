@@ -1,9 +1,10 @@
 """The card of a preset, in Markdown: what it is, how to use it, what it is worth, and what it came from."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from kzoo.evaluate.worth import markdown_table, worth
 from kzoo.plugins import describe, registry
 
 
@@ -29,9 +30,9 @@ def card(facts: Mapping[str, Any]) -> str:
         "A recipe begins with it:",
         f"```yaml\nbackbone: {{name: {facts['backbone']}{chosen}}}\ninit_from: {name}\n```",
         "## What it is worth",
-        _figures(facts["figures"]),
+        worth(facts["figures"]),
         "## What it is",
-        _table(
+        markdown_table(
             ("", ""),
             [
                 (
@@ -59,30 +60,3 @@ def _example(facts: Mapping[str, Any]) -> str:
     if ":" in facts["data"] and facts["modality"] == "image":
         return "folder:photos"
     return " ".join([facts["data"], *(f"--set {key}={value}" for key, value in facts["data_options"].items())])
-
-
-def _figures(figures: Mapping[str, Any]) -> str:
-    trained, verdict, data = figures["trained"], figures["verdict"], figures["data"]
-    if not verdict:
-        return f"No probe was asked: {trained.get('no_probes', 'the recipe asks for none')}."
-    labels = {
-        "knn": lambda part: f"{part['k']} nearest neighbours",
-        "linear_probe": lambda part: "linear probe",
-        "low_shot": lambda part: f"linear probe, {part['labels_per_class']} labels for each class",
-    }
-    rows = []
-    for probe, found in verdict.items():
-        numbers = (f"{found['trained']:.1%}", f"{found['untrained']:.1%}", f"{100 * found['difference']:+.1f}")
-        rows.append((labels[probe](trained[probe]), *numbers, found["says"]))
-    tested = f"`{data['test']}`" if data.get("held_out") else "a part of the training data that the probes did not see"
-    said = (
-        f"Accuracy on {trained['labelled_test_examples']:,} test examples of {tested}, beside the same backbone "
-        f"untrained. The probes learn from {trained['labelled_train_examples']:,} examples of `{data['train']}`, "
-        f"{trained['classes']} classes; chance is {trained['chance']['accuracy']:.1%}."
-    )
-    return said + "\n\n" + _table(("probe", "trained", "untrained", "change", "trained is"), rows)
-
-
-def _table(heading: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [heading, ("---",) * len(heading), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
