@@ -263,15 +263,16 @@ def _type(info: "FieldInfo") -> str:
 
 
 def _limits(metadata: Sequence[Any]) -> str:
-    """ ">= 1 and <= 5"; of several limits on one side the narrowest."""
+    """ "1 to 5", "> 0 and < 1", ">= 1"; of several limits on one side the narrowest."""
     found = {}
     for key, sign, narrowest in (("gt", ">", max), ("ge", ">=", max), ("lt", "<", min), ("le", "<=", min)):
         values = [getattr(item, key) for item in metadata if getattr(item, key, None) is not None]
         if values:
-            found[sign] = narrowest(values)
-    return " and ".join(
-        f"{sign} {value:,}" if isinstance(value, int) else f"{sign} {value:g}" for sign, value in found.items()
-    )
+            value = narrowest(values)
+            found[sign] = f"{value:,}" if isinstance(value, int) else f"{value:g}"
+    if list(found) == [">=", "<="]:
+        return " to ".join(found.values())
+    return " and ".join(f"{sign} {value}" for sign, value in found.items())
 
 
 def _type_names(annotation: Any) -> list[str]:
