@@ -17,7 +17,7 @@ from kzoo.base.bridge import Bridge
 from kzoo.base.steps import Batch, Group, Logs, Step, StepLogs
 from kzoo.data.source import Source
 from kzoo.errors import OptionsError
-from kzoo.modality import Signature
+from kzoo.modality import Modality, Signature
 from kzoo.options import Options, place
 from kzoo.plugins import registry
 from kzoo.schedules import value_at
@@ -106,6 +106,23 @@ class Method(Bridge):
         """
         raise TypeError("a method must define pretext(batch, seed, options)")
 
+    @staticmethod
+    def choose(known: Batch, seed: tf.Tensor, options: Any) -> Batch:
+        """What to decode of each example, before a pixel of it is: of clips the numbers of some frames.
+
+        Pure as `pretext`, which gets the same seed, what was decoded, and all that this returns.
+
+        Args:
+            known: what is known of the examples without decoding them: "id", and of clips "time", float32 `[B, T]`,
+                the seconds of their frames, "clip", int64 `[B]`, the video, and what else the source tells.
+            seed: int64 `[B]`, one key per example. options: the method's options.
+
+        Returns:
+            {"frame": int32 `[B, k]`, from 0 to T - 1, in any order}, and whatever else `pretext` must know of the
+            choice; the batch then has these k frames, and their times. {}: examples are decoded whole.
+        """
+        return {}
+
     def build_heads(self) -> None:
         """Create and build what the method adds to the backbone; `self.width` is the width of the embedding."""
 
@@ -182,11 +199,15 @@ class Method(Bridge):
         """Side in pixels of the backbone's images; where it takes any size, that of the options, or 32."""
         return self.backbone.input_shape[-2] or getattr(self.options, "size", None) or 32
 
+    @property
+    def modality(self) -> Modality:
+        """The kind of data it learns from: that of `data`, or, where that is not known, what the backbone takes."""
+        known = self.data.modality
+        return registry.modality(known) if known else registry.modality_taking(self.backbone.inputs[0].name)
+
     def blank_examples(self) -> dict[str, np.ndarray]:
         """Two raw examples of zeros, which build the method: {"image": ...}, or {"tokens": ...} where that is read."""
-        known = self.data.modality
-        modality = registry.modality(known) if known else registry.modality_taking(self.backbone.inputs[0].name)
-        return modality.blank(self.data, self.backbone.input_shape[1:], self.input_size)
+        return self.modality.blank(self.data, self.backbone.input_shape[1:], self.input_size)
 
     def embed(self, images: tf.Tensor, training: bool) -> tf.Tensor:
         """The backbone's embedding `[B, D]` of float images in [0, 1]."""

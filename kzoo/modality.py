@@ -95,6 +95,10 @@ class Modality:
         """
         raise NotImplementedError
 
+    def take(self, batch: Batch, asked: Batch) -> Batch:
+        """Of whole decoded examples what a method asks for (`Method.choose`); all of it where there are no parts."""
+        return batch
+
     def blank(self, facts: DataFacts, input_shape: tuple[int | None, ...], size: int) -> dict[str, np.ndarray]:
         """Two raw examples of zeros, which build a method. size: of pictures, the side."""
         return {name: np.zeros((2, *shape), kind) for name, (shape, kind) in facts.element.items()}

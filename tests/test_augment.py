@@ -201,6 +201,18 @@ def test_only_squares_are_turned(turn):
 # --------------------------------------------------------------------------------------------------------- colour
 
 
+def test_jitter_of_an_image_does_not_depend_on_how_many_there_are():
+    """To the last bit, on any processor: a replica works on fewer than one device."""
+    images, factors = tf.constant(pictures(8, 16, 16)), augment.draw_jitter(keys_for(8), 0.8, 0.8, 0.8, 0.2, p=1.0)
+    whole = augment.jitter(images, factors)
+    for size in (1, 2):
+        parts = [
+            augment.jitter(images[i : i + size], augment.Jitter(*(f[i : i + size] for f in factors)))
+            for i in range(0, 8, size)
+        ]
+        np.testing.assert_array_equal(tf.concat(parts, axis=0), whole)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_jitter_is_the_reference(channels):
     images = pictures(8, 10, 12, channels, np.float32)

@@ -38,6 +38,7 @@ def subject():
             "good: its target faulty_methods:NoMethod is no Method; let the record",
         ),
         ({"target": "faulty_methods:ObjectPretext"}, "good: pretext belongs to the object; make it a @staticmethod"),
+        ({"target": "faulty_methods:ObjectChoice"}, "good: choose belongs to the object; make it a @staticmethod"),
         ({"options": faulty_options.Unbounded}, "good: the record has Unbounded, Good annotates GoodOptions; let both"),
         ({"requires": ("pixels",)}, "good: it requires pixels, which no backbone offers; require embedding"),
     ],
@@ -88,6 +89,7 @@ def test_options(subject, options, message):
 MISTAKES = [
     ("pretext", "StatefulPretext", "pretext output 'view_1' differs between two calls with the same keys; draw with"),
     ("pretext", "SharedDraw", "pretext output 'view_0' draws the same for every example of a batch; draw with kzoo"),
+    ("pretext", "SharedChoice", "pretext output 'place' draws the same for every example of a batch; draw with kzoo"),
     ("pretext", "BatchDependent", "pretext output 'view_1' of an example depends on the rest of the batch"),
     ("pretext", "ViewAfterView", "pretext output 'views' of an example depends on the rest of the batch, or stands in"),
     ("pretext", "EqualViews", "views 'view_0' and 'view_1' are equal; fold another name into `seed` for each view"),

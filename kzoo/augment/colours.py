@@ -1,5 +1,6 @@
 """Colour jitter, greyscale, solarisation, and the colour part of Exemplar-CNN."""
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -65,12 +66,13 @@ def jitter(images: tf.Tensor, factors: Jitter) -> tf.Tensor:
     luminance; hue turns the colour about the grey axis at constant luminance (in YIQ). torchvision clips after each of
     the four, so that their order matters and is drawn; without clips in between they commute, and there is no order to
     draw. torchvision also turns hue in HSV, which keeps the largest channel instead of the luminance.
-    Grey images have neither saturation nor hue: only brightness and contrast act on them.
+    Grey images have neither saturation nor hue: only brightness and contrast act on them. In double precision: some
+    processors round a product of matrices in float32 otherwise in a batch of another size.
     """
     images = to_float(images)
     matrix, pivot = linear_colour(factors, channel_count(images))
     shift = tf.reduce_sum(pivot * tf.reduce_mean(tf.reduce_mean(images, axis=1), axis=1), axis=1)
-    return clip(tf.einsum("nhwc,ndc->nhwd", images, matrix) + per_image(shift))
+    return clip(in_double(partial(tf.einsum, "nhwc,ndc->nhwd"), images, matrix) + per_image(shift))
 
 
 def color_jitter(

@@ -17,6 +17,7 @@ from kzoo import optimizers, replicas, sums
 from kzoo.base.epochs import EpochMeans, RestOfEpoch
 from kzoo.base.steps import Batch, Logs, StepLogs, Update
 from kzoo.data.arrays import array_source
+from kzoo.data.chosen import chosen_of
 from kzoo.data.resize import to_float
 from kzoo.data.source import Source
 from kzoo.data.streams import training_stream
@@ -214,9 +215,10 @@ class Bridge(KerasTraining):
             local = shards // context.num_input_pipelines
             return training_stream(
                 source,
-                self.transform,
+                self.ready,
                 batch_size=batch_size,
                 seed=seed,
+                choose=self.asked,
                 start_step=start_step,
                 shard_index=context.input_pipeline_id * local,
                 shard_count=shards,
@@ -228,6 +230,14 @@ class Bridge(KerasTraining):
         return strategy.distribute_datasets_from_function(pipeline)
 
     def transform(self, batch: Batch, keys: tf.Tensor) -> Batch:
+        """A training batch from whole decoded examples, as `stream` makes it from what `choose` asks for."""
+        return self.ready(chosen_of(batch, keys, self.asked, self.modality), keys)
+
+    def asked(self, known: Batch, keys: tf.Tensor) -> Batch:
+        """What of each example is to be decoded, by `choose`."""
+        return self.choose(known, fold_in(keys, "pretext"), self.options)
+
+    def ready(self, batch: Batch, keys: tf.Tensor) -> Batch:
         """The pretext, plus what every step may need: "id" and "seed", int64 `[B]`, for randomness inside the step."""
         ready = self.pretext(batch, fold_in(keys, "pretext"), self.options)
         return {"id": batch["id"], "seed": fold_in(keys, "step"), **ready}

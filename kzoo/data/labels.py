@@ -73,8 +73,8 @@ def hide_labels(source: Source, labelled: np.ndarray, share: float | None = None
     with tf.device("CPU:0"):
         seen = tf.constant(mask)
 
-    def decode(raw: Any) -> Batch:
-        batch = source.decode(raw)
+    def decode(raw: Any, *asked: Batch) -> Batch:
+        batch = source.decode(raw, *asked)
         return {**batch, "label": tf.where(tf.gather(seen, batch["id"]), batch["label"], np.int64(UNLABELLED))}
 
     return replace(source, decode=decode, labelled=labelled, labelled_share=share)

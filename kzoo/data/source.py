@@ -37,6 +37,8 @@ class Source:
         "label": int64 scalar, -1 = unlabelled}. Text has "tokens", int32 [T], and "vocabulary_size", int32 scalar, in
         place of the image, and may have more.
     batched: whether `decode` also takes a batch of raw elements, and then returns a batch; it runs without AutoGraph.
+    chooses: whether `decode` also takes, after the raw elements, what a method asks for of each (`Method.choose`), and
+        then decodes that alone.
     vocabulary: of text, what each token number stands for; it begins with `kzoo.text.SPECIAL`.
     length: T, of text the tokens of every example, padded; of video its frames.
     modality: its kind of data, `kzoo list modalities`.
@@ -52,8 +54,9 @@ class Source:
     classes: tuple[str, ...]
     image_shape: tuple[int, ...]
     examples: Examples
-    decode: Callable[[Any], Batch]
+    decode: Callable[..., Batch]
     batched: bool = False
+    chooses: bool = False
     vocabulary: tuple[str, ...] = ()
     length: int = 0
     digest: str = ""

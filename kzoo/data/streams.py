@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from kzoo.data import labels
+from kzoo.data.chosen import Choose, chosen_of
 from kzoo.data.source import Batch, Source, as_written
 from kzoo.errors import DataError, StrategyError
 from kzoo.plugins import registry
@@ -24,6 +26,7 @@ def training_stream(
     *,
     batch_size: int,
     seed: int,
+    choose: Choose | None = None,
     start_step: int = 0,
     shard_index: int = 0,
     shard_count: int = 1,
@@ -41,6 +44,8 @@ def training_stream(
         transform: from a batch of decoded examples and their keys (int64 `[b]`, see `kzoo.random`) to what is fed to
             the model; it runs in `tf.data`, as written, without AutoGraph. Its randomness must come from the keys.
         batch_size: of all replicas together, B.
+        choose: from what is known of a batch of examples before they are decoded, and their keys, to what is asked for
+            of each (`Method.choose`); `transform` then gets that alone. None: examples are decoded whole.
         start_step: the first global step to emit; steps before it are skipped without being decoded.
         shard_index: the first replica of this worker. shard_count: replicas of all workers, R.
         local_shards: replicas of this worker; each step emits their batches, of B / R examples, in turn.
@@ -82,21 +87,39 @@ def training_stream(
 
     @as_written
     def finish(number: tf.Tensor, position: tf.Tensor, batch: Any) -> Any:
-        decoded = source.decode(batch) if source.batched else batch
+        keys = example_keys(seed, number[0], position)
+        decoded = asked_for(partial(source.decode, batch), keys) if source.batched else batch
         if source.labelled_share is not None:
             seen = tf.gather(with_label, position % batch_size)
             decoded = {**decoded, "label": tf.where(seen, decoded["label"], np.int64(labels.UNLABELLED))}
-        return transform(decoded, example_keys(seed, number[0], position))
+        return transform(decoded, keys)
+
+    def asked_for(decode: Callable[..., Batch], keys: tf.Tensor) -> Batch:
+        if choose is None:
+            return decode()
+        modality = registry.modality(source.modality)
+        return chosen_of(decode(), keys, choose, modality, decode if source.chooses else None)
 
     @as_written
-    def decode(number: tf.Tensor, position: tf.Tensor, raw: Any) -> Any:
-        return number, position, source.decode(raw)
+    def decode_one(number: tf.Tensor, position: tf.Tensor, raw: Any) -> Any:
+        def decode(*asked: Batch) -> Batch:
+            return _as_batch(source.decode(raw, *_alone(asked)))
+
+        return number, position, _alone(asked_for(decode, example_keys(seed, number, position[None])))
 
     stream = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(epoch)
     if not source.batched:
-        stream = stream.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+        stream = stream.map(decode_one, num_parallel_calls=tf.data.AUTOTUNE)
     stream = stream.batch(share, drop_remainder=True).map(finish, num_parallel_calls=_TRANSFORMS)
     return deterministic(stream.prefetch(2 * local_shards))
+
+
+def _as_batch(example: Any) -> Any:
+    return tf.nest.map_structure(lambda value: tf.expand_dims(value, 0), example)
+
+
+def _alone(batch: Any) -> Any:
+    return tf.nest.map_structure(lambda value: tf.squeeze(value, 0), batch)
 
 
 def evaluation_batches(

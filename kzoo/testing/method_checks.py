@@ -51,8 +51,11 @@ def check_record(subject: MethodSubject) -> None:
             f"require embedding, map, map_<n>, tokens, {', '.join(ABILITIES)}",
         )
     refuse_unknown(subject, [name_of(check) for check in METHOD_CHECKS])
-    if not isinstance(inspect.getattr_static(found, "pretext"), staticmethod):
-        raise subject.fault("pretext belongs to the object", "make it a @staticmethod: it runs in the input pipeline")
+    for name in ("choose", "pretext"):
+        if not isinstance(inspect.getattr_static(found, name), staticmethod):
+            raise subject.fault(
+                f"{name} belongs to the object", "make it a @staticmethod: it runs in the input pipeline"
+            )
 
 
 def check_training(subject: MethodSubject) -> None:

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from kzoo.data.chosen import chosen_of
 from kzoo.method import Batch
 from kzoo.plugins import registry
 from kzoo.random import example_keys
@@ -61,10 +63,20 @@ def check_pretext(subject: MethodSubject) -> None:
 
 
 def _pretext(subject: MethodSubject, raw: Batch, keys: tf.Tensor) -> Batch:
-    ready = registry.resolve(subject.setup.spec).pretext(dict(raw), keys, subject.options)
-    if not isinstance(ready, Mapping) or not all(tf.is_tensor(value) for value in ready.values()):
-        raise subject.fault("pretext returns something else than a dict of tensors", "return {name: tensor}")
-    return dict(ready)
+    method, asked = registry.resolve(subject.setup.spec), {}
+
+    def choose(known: Batch, keys: tf.Tensor) -> Batch:
+        asked.update(_tensors(subject, "choose", method.choose(known, keys, subject.options)))
+        return asked
+
+    batch = chosen_of(dict(raw), keys, choose, registry.modality(subject.setup.spec.modality))
+    return {**asked, **_tensors(subject, "pretext", method.pretext(batch, keys, subject.options))}
+
+
+def _tensors(subject: MethodSubject, of: str, made: Any) -> Batch:
+    if not isinstance(made, Mapping) or not all(tf.is_tensor(value) for value in made.values()):
+        raise subject.fault(f"{of} returns something else than a dict of tensors", "return {name: tensor}")
+    return dict(made)
 
 
 def _same(one: tf.Tensor, other: tf.Tensor) -> bool:

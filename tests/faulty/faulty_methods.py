@@ -66,6 +66,11 @@ class ObjectPretext(Good):
         return Good.pretext(batch, seed, options)
 
 
+class ObjectChoice(Good):
+    def choose(self, known, seed, options):
+        return {}
+
+
 NoMethod = keras.Model
 
 
@@ -77,6 +82,12 @@ class StatefulPretext(Good):
     def pretext(batch, seed, options):
         images = to_float(batch["image"])
         return {"view_0": images, "view_1": images + tf.random.normal(images.shape)}
+
+
+class SharedChoice(Good):
+    @staticmethod
+    def choose(known, seed, options):
+        return {"place": tf.repeat(normal(seed[:1]), tf.shape(seed)[0])}
 
 
 class SharedDraw(Good):

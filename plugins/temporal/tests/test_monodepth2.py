@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from kzoo_temporal.examples import VIDEOS, texture
+from kzoo_temporal.modalities import VIDEO
 from kzoo_temporal.monodepth2 import Monodepth2, errors
 from kzoo_temporal.options import Monodepth2Options
 from kzoo_temporal.parts.geometry import depth_of, enlarge, pose_matrix, sample, warp
@@ -28,6 +29,10 @@ def method():
 @pytest.fixture(scope="module")
 def picture():
     return tf.constant(texture(np.random.default_rng(0), 32, 32, 3)[None])
+
+
+def made_of(raw, options):
+    return Monodepth2.pretext(VIDEO.take(raw, Monodepth2.choose(raw, raw["id"], options)), raw["id"], options)
 
 
 class TestGeometry:
@@ -149,26 +154,26 @@ def test_frames_come_in_the_order_of_time_and_flip_together():
     raw = raw_batch(VIDEOS.source(32, 3), 8)
     frames = tf.range(8)[None, :, None, None, None] * tf.ones((8, 8, 32, 32, 3), tf.int32)
     numbered = {**raw, "video": tf.cast(frames, tf.uint8)}
-    ready = Monodepth2.pretext(numbered, raw["id"], Monodepth2Options(gap=2))
+    ready = made_of(numbered, Monodepth2Options(gap=2))
     before, now, after = (np.round(ready[name][:, 0, 0, 0] * 255) for name in ("before", "now", "after"))
     np.testing.assert_array_equal(now - before, 2)
     np.testing.assert_array_equal(after - now, 2)
     still = {**raw, "video": tf.repeat(raw["video"][:, :1], 8, axis=1)}
-    ready = Monodepth2.pretext(still, raw["id"], Monodepth2Options())
+    ready = made_of(still, Monodepth2Options())
     np.testing.assert_array_equal(ready["before"], ready["after"])
     np.testing.assert_array_equal(ready["seen_before"], ready["seen_after"])
 
 
 def test_intrinsics_of_the_data_count_and_are_mirrored_with_the_picture():
     raw = {**raw_batch(VIDEOS.source(32, 3), 4), "intrinsics": tf.constant([[0.5, 0.6, 0.4, 0.7]] * 4)}
-    ready = Monodepth2.pretext(raw, raw["id"], Monodepth2Options(flip=1.0))
+    ready = made_of(raw, Monodepth2Options(flip=1.0))
     np.testing.assert_allclose(ready["intrinsics"], [[0.5, 0.6, 0.6, 0.7]] * 4, atol=1e-6)
 
 
 def test_clips_that_are_too_short_are_refused():
     raw = raw_batch(VIDEOS.source(32, 3), 2)
     with pytest.raises(OptionsError, match="clips of 8 frames; gap 4 needs at least 9"):
-        Monodepth2.pretext(raw, raw["id"], Monodepth2Options(gap=4))
+        made_of(raw, Monodepth2Options(gap=4))
 
 
 def test_a_map_is_enlarged_as_by_bilinear_resizing_and_keeps_its_precision():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from kzoo_temporal.examples import VIDEOS
+from kzoo_temporal.modalities import VIDEO
 from kzoo_temporal.options import ShuffleAndLearnOptions
 from kzoo_temporal.parts.frames import motion
 from kzoo_temporal.shuffle_and_learn import ShuffleAndLearn
@@ -26,8 +27,14 @@ def method():
 
 def drawn(moved, options=OPTIONS, count=4000):
     keys = tf.range(count, dtype=tf.int64)
-    numbers, ordered = ShuffleAndLearn.draw(tf.repeat(tf.constant([moved], tf.float32), count, axis=0), keys, options)
-    return numbers.numpy(), ordered.numpy().astype(bool)
+    known = {"motion": tf.repeat(tf.constant([moved], tf.float32), count, axis=0)}
+    asked = ShuffleAndLearn.choose(known, keys, options)
+    return asked["frame"].numpy(), asked["ordered"].numpy().astype(bool)
+
+
+def part(raw, options):
+    asked = ShuffleAndLearn.choose(raw, raw["id"], options)
+    return {**VIDEO.take(raw, asked), **asked}
 
 
 class TestTuples:
@@ -122,7 +129,7 @@ class TestLoss:
         raw = raw_batch(VIDEOS.source(32, 3), 16)
         options = ShuffleAndLearnOptions(tau_min=2, tau_max=4, flip=1.0, scale=(1.0, 1.0))
         plain = ShuffleAndLearnOptions(tau_min=2, tau_max=4, flip=0.0, scale=(1.0, 1.0))
-        one, other = (ShuffleAndLearn.pretext(raw, raw["id"], some) for some in (options, plain))
+        one, other = (ShuffleAndLearn.pretext(part(raw, some), raw["id"], some) for some in (options, plain))
         np.testing.assert_array_equal(one["ordered"], other["ordered"])
         np.testing.assert_allclose(one["frames"], other["frames"][:, :, ::-1], atol=1e-6)
 

@@ -13,6 +13,7 @@ from kzoo_temporal.time_contrastive import TimeContrastive, alignment, distances
 import kzoo
 from kzoo.errors import OptionsError
 from kzoo.losses import l2_normalize
+from kzoo.random import fold_in
 from kzoo.testing.examples import raw_batch
 from kzoo.testing.tiny import tiny_backbone
 
@@ -125,6 +126,16 @@ class TestNPairs:
         assert others.min() > 4
         assert len(np.unique(anchor)) > 20
 
+    def test_only_anchors_and_their_positives_are_embedded(self):
+        method, raw = build(loss="npairs", radius=1), raw_batch(VIDEOS.source(32, 3), 4)
+        batch = method.transform(raw, raw["id"])
+        embedded = method.forward(batch, training=False)["embedded"]
+        assert embedded.shape == (4, 2 * 2, 8)
+        anchor, positive = TimeContrastive.draw_pairs(fold_in(raw["id"], "pretext"), 8, 1)
+        np.testing.assert_allclose(batch["time"], np.concatenate([anchor, positive], axis=1) / 10, atol=1e-6)
+        expected = method.n_pairs(embedded[:, :2], embedded[:, 2:])
+        np.testing.assert_array_equal(method.loss({"embedded": embedded}, batch)["loss"], expected["loss"])
+
 
 def test_spatial_softmax_of_a_peak_is_its_place():
     maps = np.zeros((1, 5, 3, 2), "float32")
@@ -159,7 +170,7 @@ def test_each_frame_has_a_view_of_its_own_and_clips_keep_their_places(method):
 def test_clips_that_are_too_short_are_refused(method):
     raw = raw_batch(VIDEOS.source(32, 3), 2)
     with pytest.raises(OptionsError, match="clips of 5 frames are too short for a radius of 2; 6 will do"):
-        method.transform({**raw, "video": raw["video"][:, :5]}, raw["id"])
+        method.transform({**raw, "time": raw["time"][:, :5]}, raw["id"])
 
 
 def test_its_figures_are_beside_those_of_an_untrained_network(method):

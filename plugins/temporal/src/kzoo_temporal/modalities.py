@@ -1,8 +1,9 @@
 """Video and stereo pairs as kinds of data.
 
-Video: uint8 `[T, H, W, C]` with the seconds at which each frame is shown and the number of its video; a backbone of
-video takes float `[B, T, H, W, C]` in [0, 1], one of images the middle frame. Stereo: uint8 `[H, W, C]` twice, "left"
-and "right", rectified; a backbone takes the left one.
+Video: uint8 `[T, H, W, C]` with the seconds at which each frame is shown, how much moves from each to the next, and the
+number of its video. A method may ask for some frames, "frame" `[k]`: then "video" and "time" are of these alone. A
+backbone of video takes float `[B, T, H, W, C]` in [0, 1], one of images the middle frame. Stereo: uint8 `[H, W, C]`
+twice, "left" and "right", rectified; a backbone takes the left one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,8 +36,14 @@ class Video(Modality):
         return {
             "video": ((source.length, *source.image_shape), "uint8"),
             "time": ((source.length,), "float32"),
+            "motion": ((source.length - 1,), "float32"),
             "clip": ((), "int64"),
         }
+
+    def take(self, batch: Batch, asked: Batch) -> Batch:
+        if "frame" not in asked:
+            return batch
+        return {**batch, **{name: tf.gather(batch[name], asked["frame"], batch_dims=1) for name in ("video", "time")}}
 
     def describe(self, source: Source) -> str:
         return f"clips of {source.length} frames of {' x '.join(map(str, source.image_shape))}"
@@ -62,6 +69,7 @@ class Video(Modality):
         return {
             "video": np.zeros((2, length, *sides, input_shape[-1] or 3), "uint8"),
             "time": np.zeros((2, length), "float32"),
+            "motion": np.zeros((2, length - 1), "float32"),
             "clip": np.zeros(2, "int64"),
         }
 

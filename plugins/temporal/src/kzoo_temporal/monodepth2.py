@@ -44,16 +44,20 @@ class Monodepth2(Method):
     options: Monodepth2Options
 
     @staticmethod
-    def pretext(batch: Batch, seed: tf.Tensor, options: Monodepth2Options) -> Batch:
-        video, gap = batch["video"], options.gap
-        length = video.shape[1]
+    def choose(known: Batch, seed: tf.Tensor, options: Monodepth2Options) -> Batch:
+        length, gap = known["time"].shape[1], options.gap
         if length < 2 * gap + 1:
             raise OptionsError([f"monodepth2: clips of {length} frames; gap {gap} needs at least {2 * gap + 1}"])
-        middle = integers(fold_in(seed, "frame"), (), gap, length - gap)
+        now = integers(fold_in(seed, "frame"), (1,), gap, length - gap)
+        return {"frame": now + tf.constant([-gap, 0, gap])}
+
+    @staticmethod
+    def pretext(batch: Batch, seed: tf.Tensor, options: Monodepth2Options) -> Batch:
+        video = batch["video"]
         flip, ready = augment.draw_flips(seed, options.flip)[:, None, None, None], {}
         jitter = augment.draw_jitter(seed, *options.jitter, 0.5)
-        for step, name in enumerate(_FRAMES, start=-1):
-            frame = to_float(tf.gather(video, middle + step * gap, batch_dims=1))
+        for place, name in enumerate(_FRAMES):
+            frame = to_float(video[:, place])
             frame = tf.where(flip, frame[:, :, ::-1], frame)
             ready |= {name: frame, f"seen_{name}": augment.jitter(frame, jitter)}
         usual = [options.focal_length, options.focal_length * video.shape[3] / video.shape[2], 0.5, 0.5]

@@ -15,7 +15,7 @@ from kzoo.losses import accuracy, cross_entropy
 from kzoo.method import Batch, Logs, Method
 from kzoo.random import bernoulli, fold_in, integers, uniform
 from kzoo_temporal.options import ShuffleAndLearnOptions
-from kzoo_temporal.parts.frames import motion
+from kzoo_temporal.parts.frames import flat
 
 _ASKED = 2000  # clips, about, that the figures of order are asked of
 
@@ -40,20 +40,9 @@ class ShuffleAndLearn(Method):
     options: ShuffleAndLearnOptions
 
     @staticmethod
-    def pretext(batch: Batch, seed: tf.Tensor, options: ShuffleAndLearnOptions) -> Batch:
-        video = batch["video"]
-        numbers, ordered = ShuffleAndLearn.draw(motion(video), seed, options)
-        three = tf.reshape(tf.gather(video, numbers, batch_dims=1), [-1, *video.shape[2:]])
-        size = options.size or video.shape[2:4]
-        frames = augment.random_resized_crop(three, tf.repeat(seed, 3), size, options.scale, flip=options.flip)
-        return {"frames": frames, "ordered": ordered}
-
-    @staticmethod
-    def draw(moved: tf.Tensor, seed: tf.Tensor, options: ShuffleAndLearnOptions) -> tuple[tf.Tensor, tf.Tensor]:
-        """The numbers of the three frames, int32 `[B, 3]`, and whether they are in order, int32 `[B]`.
-
-        moved: `[B, T - 1]`, how much moves from each frame to the next.
-        """
+    def choose(known: Batch, seed: tf.Tensor, options: ShuffleAndLearnOptions) -> Batch:
+        """The numbers of the three frames, int32 `[B, 3]`, and whether they are "ordered", int32 `[B]`."""
+        moved = known["motion"]
         length, near, far = moved.shape[1] + 1, options.tau_min, options.tau_max
         windows = [(b, d) for b in range(near, length) for d in range(b + 2, min(b + far, length - near - 1) + 1)]
         if not windows:
@@ -72,7 +61,14 @@ class ShuffleAndLearn(Method):
         middle = tf.where(ordered, c, tf.where(bernoulli(fold_in(seed, "side"), 0.5), a, e))
         backwards = bernoulli(fold_in(seed, "backwards"), 0.5)
         ends = tf.where(backwards, d, b), tf.where(backwards, b, d)
-        return tf.stack([ends[0], middle, ends[1]], axis=1), tf.cast(ordered, tf.int32)
+        return {"frame": tf.stack([ends[0], middle, ends[1]], axis=1), "ordered": tf.cast(ordered, tf.int32)}
+
+    @staticmethod
+    def pretext(batch: Batch, seed: tf.Tensor, options: ShuffleAndLearnOptions) -> Batch:
+        three = flat(batch["video"])
+        size = options.size or three.shape[1:3]
+        frames = augment.random_resized_crop(three, tf.repeat(seed, 3), size, options.scale, flip=options.flip)
+        return {"frames": frames, "ordered": batch["ordered"]}
 
     def build_heads(self) -> None:
         self.head = mlp_head([*self.options.hidden, 2], hidden_norm=True, name="head")

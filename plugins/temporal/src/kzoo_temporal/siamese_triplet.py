@@ -37,6 +37,11 @@ class SiameseTriplet(Method):
     least_examples = 2
 
     @staticmethod
+    def choose(known: Batch, seed: tf.Tensor, options: SiameseTripletOptions) -> Batch:
+        last = known["time"].shape[1] - 1
+        return {"frame": tf.repeat(tf.constant([[0, last]]), tf.shape(seed)[0], axis=0)}
+
+    @staticmethod
     def pretext(batch: Batch, seed: tf.Tensor, options: SiameseTripletOptions) -> Batch:
         video = batch["video"]
         size = options.size or video.shape[2:4]

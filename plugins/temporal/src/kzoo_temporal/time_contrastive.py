@@ -43,18 +43,24 @@ class TimeContrastive(Method):
     options: TimeContrastiveOptions
 
     @staticmethod
-    def pretext(batch: Batch, seed: tf.Tensor, options: TimeContrastiveOptions) -> Batch:
-        video, length, radius = batch["video"], batch["video"].shape[1], options.radius
+    def choose(known: Batch, seed: tf.Tensor, options: TimeContrastiveOptions) -> Batch:
+        """Of npairs the anchors and then their positives; of triplet all frames."""
+        length, radius = known["time"].shape[1], options.radius
         needed = 2 * radius + 2 if options.loss == "triplet" else 2 * (3 * radius + 1)
         if length < needed:
             raise OptionsError(
                 [f"time_contrastive: clips of {length} frames are too short for a radius of {radius}; {needed} will do"]
             )
-        size, keys = options.size or video.shape[2:4], frame_keys(seed, length)
-        ready = {"frames": augment.view(flat(video), keys, size, **options.view.model_dump()), "clip": batch["clip"]}
-        if options.loss == "npairs":
-            ready["anchor"], ready["positive"] = TimeContrastive.draw_pairs(seed, length, radius)
-        return ready
+        if options.loss == "triplet":
+            return {}
+        return {"frame": tf.concat(TimeContrastive.draw_pairs(seed, length, radius), axis=1)}
+
+    @staticmethod
+    def pretext(batch: Batch, seed: tf.Tensor, options: TimeContrastiveOptions) -> Batch:
+        frames = flat(batch["video"])
+        size, keys = options.size or frames.shape[1:3], frame_keys(seed, batch["video"].shape[1])
+        views = augment.view(frames, keys, size, **options.view.model_dump())
+        return {"frames": views, "clip": batch["clip"], "time": batch["time"]}
 
     @staticmethod
     def draw_pairs(seed: tf.Tensor, length: int, radius: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -87,7 +93,7 @@ class TimeContrastive(Method):
     def loss(self, outputs: Batch, batch: Batch) -> Logs:
         embedded = full_precision(outputs["embedded"])
         if self.options.loss == "npairs":
-            return self.n_pairs(*(tf.gather(embedded, batch[name], batch_dims=1) for name in ("anchor", "positive")))
+            return self.n_pairs(*tf.split(embedded, 2, axis=1))
         unit, clip = l2_normalize(embedded), batch["clip"]
         positive, negative = masks(unit.shape[1] or tf.shape(unit)[1], self.options.radius)
         others, far = unit, tf.repeat(negative[None], tf.shape(unit)[0], axis=0)
@@ -149,11 +155,12 @@ class TimeContrastive(Method):
     def visualise(self, raw: Batch, batch: Batch) -> dict[str, np.ndarray | list[str]]:
         """Each clip's first frame, and of the others the one that is nearest and the one that is farthest."""
         unit = l2_normalize(self.forward(batch, training=False)["embedded"])
-        rows = distances(unit, unit)[:, 0, 1:].numpy()
+        rows, times = distances(unit, unit)[:, 0, 1:].numpy(), batch["time"].numpy()
         frames = batch["frames"].numpy().reshape(*rows.shape[:1], -1, *batch["frames"].shape[1:])
         near, far = rows.argmin(axis=1) + 1, rows.argmax(axis=1) + 1
         numbers = np.arange(len(rows))
-        told = [f"nearest: {a} on\nfarthest: {b} on" for a, b in zip(near, far, strict=True)]
+        away = zip(times[numbers, near] - times[:, 0], times[numbers, far] - times[:, 0], strict=True)
+        told = [f"nearest: {one:+.1f} s\nfarthest: {other:+.1f} s" for one, other in away]
         found = {"nearest": frames[numbers, near], "farthest": frames[numbers, far]}
         return {"first": frames[:, 0], **found, "frames": told}
 

@@ -62,9 +62,8 @@ def clips(split: str, options: ClipsOptions) -> Source:
     ranges = in_time("clips", prepared.ranges, split, options.test_fraction)
     first, clip = windows("clips", ranges, split, options)
     digest, labels = digest_of(prepared.digest, first, options.length), prepared.files[clip]
-    return video_source(
-        "clips", prepared.pixels, prepared.seconds, first, options.length, clip, labels, options.names, digest=digest
-    )
+    frames = prepared.pixels, prepared.seconds, first, options.length
+    return video_source("clips", *frames, clip, labels, options.names, prepared.moved, digest=digest)
 
 
 def pairs(split: str, options: PairsOptions) -> Source:

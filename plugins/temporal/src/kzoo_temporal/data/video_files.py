@@ -25,12 +25,12 @@ from kzoo.errors import DataError, NoSplit, printable
 from kzoo.folder.census import Census, survey
 from kzoo.folder.glance import told, unreadable
 from kzoo.folder.layout import TEST, TRAIN
-from kzoo_temporal.data.clips import digest_of, video_source
+from kzoo_temporal.data.clips import digest_of, measured, video_source
 from kzoo_temporal.data.frames import SUFFIXES, Index, index_of, read_frames
 from kzoo_temporal.data.memory import give_back
 from kzoo_temporal.options import ClipOptions, VideoFileOptions
 
-_FORMAT = 2  # of the cache; raised when what is written, or how it is made, changes
+_FORMAT = 3  # of the cache; raised when what is written, or how it is made, changes
 _CUT = 0.1  # mean change of the pixels, as a share of their range, that may be a cut
 _AT_ONCE = 256  # frames in memory while cuts are looked for
 
@@ -39,13 +39,15 @@ _AT_ONCE = 256  # frames in memory while cuts are looked for
 class Prepared:
     """The chosen frames of some files, one after the other.
 
-    pixels: uint8 `[N, H, W, 3]`, on disk. seconds: `[N]`. ranges: of each video, its first row and the one after its
-    last, `[m, 2]`: of each shot of a file, or of each file. files: the number of the file that each video is of, `[m]`.
-    broken: why, by name. digest: of the frames, and of where videos begin.
+    pixels: uint8 `[N, H, W, 3]`, on disk. seconds: `[N]`. moved: `[N]`, the motion from each to the next.
+    ranges: of each video, its first row and the one after its last, `[m, 2]`: of each shot of a file, or of each file.
+    files: the number of the file that each video is of, `[m]`. broken: why, by name. digest: of the frames, and of
+    where videos begin.
     """
 
     pixels: np.ndarray
     seconds: np.ndarray
+    moved: np.ndarray
     ranges: np.ndarray
     files: np.ndarray
     broken: dict[str, str]
@@ -114,6 +116,7 @@ def _clips(
         clip,
         np.array(labels)[files[clip]],
         tuple(map(printable, census.classes)) if census else (),
+        prepared.moved,
         **facts,
     )
 
@@ -149,9 +152,11 @@ def prepare(root: Path, names: Sequence[str], options: ClipOptions) -> Prepared:
     prepare_once(folder, lambda scratch: _write(scratch / "kept", root, names, shape, options.fps))
     found = json.loads((folder / "index.json").read_text())
     seconds = np.load(folder / "seconds.npy")
+    moved = np.load(folder / "moved.npy")
     pixels = np.memmap(folder / "frames.raw", np.uint8, "r", shape=(max(1, len(seconds)), *shape, 3))
     videos = np.array(found["shots" if options.shots else "files"]).reshape(-1, 3)
-    return Prepared(pixels, seconds, videos[:, 1:], videos[:, 0], found["broken"], digest_of(key, options.shots))
+    digest = digest_of(key, options.shots)
+    return Prepared(pixels, seconds, moved, videos[:, 1:], videos[:, 0], found["broken"], digest)
 
 
 def _write(folder: Path, root: Path, names: Sequence[str], shape: tuple[int, int], fps: float | None) -> Path:
@@ -191,6 +196,7 @@ def _write(folder: Path, root: Path, names: Sequence[str], shape: tuple[int, int
             shots += [(number, *one) for one in pairwise(borders)]
     seconds = [found[name].seconds[chosen[name]] for name in chosen]
     np.save(folder / "seconds.npy", np.concatenate([np.zeros(0), *seconds]))
+    np.save(folder / "moved.npy", measured(pixels))
     (folder / "index.json").write_text(json.dumps({"files": files, "shots": shots, "broken": broken}))
     return folder
 
