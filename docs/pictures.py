@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from kzoo.errors import DataError, OptionsError
-from kzoo.plugins import registry
+from kzoo.plugins import registry, targets
 from kzoo.recipe.header import outlines
 from kzoo.recipe.load import load
 from kzoo.specs import MethodSpec
@@ -80,7 +80,7 @@ def draw(spec: MethodSpec, photographs: Path, scratch: Path) -> None:
         except OptionsError:
             continue
         shown = pretext_examples(method, source, recipe.seed, len(PHOTOGRAPHS))
-        registry.modality(source.modality).show(scratch, shown)
+        targets.modality(source.modality).show(scratch, shown)
         keep(scratch, spec.name)
         return
     raise DataError(f"{spec.name}: its recipe {path} builds no method")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kzoo.hookspecs import hookimpl
     from kzoo.method import Method
     from kzoo.options import ImageOptions, Options
-    from kzoo.plugins.registry import build_backbone, build_method, open_dataset
+    from kzoo.plugins.targets import build_backbone, build_method, open_dataset
     from kzoo.runs.pretrained import load_backbone
     from kzoo.specs import BackboneSpec, DataFacts, DatasetSpec, FormatSpec, MethodSpec, ModalitySpec, PresetSpec
 
@@ -78,9 +78,9 @@ _MODULES = {
     "PresetSpec": "specs",
     "FormatSpec": "specs",
     "hookimpl": "hookspecs",
-    "build_method": "plugins.registry",
-    "build_backbone": "plugins.registry",
-    "open_dataset": "plugins.registry",
+    "build_method": "plugins.targets",
+    "build_backbone": "plugins.targets",
+    "open_dataset": "plugins.targets",
     "load_backbone": "runs.pretrained",
 }
 

@@ -19,7 +19,7 @@ from kzoo.data.source import Source
 from kzoo.errors import OptionsError
 from kzoo.modality import Modality, Signature
 from kzoo.options import Options, place
-from kzoo.plugins import registry
+from kzoo.plugins import targets
 from kzoo.schedules import value_at
 from kzoo.specs import DataFacts
 from kzoo.system import surroundings
@@ -203,7 +203,7 @@ class Method(Bridge):
     def modality(self) -> Modality:
         """The kind of data it learns from: that of `data`, or, where that is not known, what the backbone takes."""
         known = self.data.modality
-        return registry.modality(known) if known else registry.modality_taking(self.backbone.inputs[0].name)
+        return targets.modality(known) if known else targets.modality_taking(self.backbone.inputs[0].name)
 
     def blank_examples(self) -> dict[str, np.ndarray]:
         """Two raw examples of zeros, which build the method: {"image": ...}, or {"tokens": ...} where that is read."""

@@ -17,7 +17,8 @@ from kzoo.folder import folder_source
 from kzoo.folder.census import census_lines, hash_share
 from kzoo.folder.images import read_image
 from kzoo.options import FolderOptions
-from kzoo.plugins.registry import find_backbone, too_small
+from kzoo.plugins.registry import find_backbone
+from kzoo.plugins.targets import too_small
 from kzoo.recipe.load import load
 from kzoo.recipe.schema import Recipe
 from kzoo.runs.run import build_backbone, open_sources

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from kzoo import BackboneSpec, DatasetSpec, MethodSpec, Options, build_backbone, build_method
 from kzoo.errors import OptionsError, PluginError
-from kzoo.plugins import registry
+from kzoo.plugins import registry, targets
 
 
 class Temperature(Options):
@@ -123,7 +123,7 @@ def test_a_plugin_brings_datasets_that_are_named_by_a_prefix(fake, install, code
     assert registry.dataset_prefixes() == listed[1:]
     assert registry.find_dataset("tales:/some/where:else") is spec
     assert registry.find_any("tales:x") == [spec]
-    opened = registry.open_dataset("tales:/some/where:else", "test", temperature=0.5)
+    opened = targets.open_dataset("tales:/some/where:else", "test", temperature=0.5)
     assert opened == ("/some/where:else", "test", Temperature(temperature=0.5))
     with pytest.raises(PluginError, match=r"^dataset 'tales:' names nothing; write tales:<path>$"):
         registry.find_dataset("tales:")
@@ -150,13 +150,13 @@ def test_resolve_follows_dots_and_names_plugin_target_and_remedy(fake, install, 
         method("no_class", "plugin_code:Misspelt"),
     ]
     install(fake("mine", methods=specs))
-    assert registry.resolve(specs[0]) is code.Outer.Method
+    assert targets.resolve(specs[0]) is code.Outer.Method
     for spec, why in (
         (specs[1], "ModuleNotFoundError: No module named 'not_there_at_all'"),
         (specs[2], "AttributeError: module 'plugin_code' has no attribute 'Misspelt'"),
     ):
         with pytest.raises(PluginError) as error:
-            registry.resolve(spec)
+            targets.resolve(spec)
         assert str(error.value) == (
             f"'{spec.name}' of plugin 'mine' (kzoo-mine 1.2) cannot be imported from '{spec.target}': {why}; "
             "pip install --upgrade kzoo-mine"
@@ -169,7 +169,7 @@ def test_a_module_that_exits_while_it_is_resolved_does_not_end_the_process(fake,
     spec = method("leaves", "exits_on_import:M")
     install(fake("mine", methods=[spec]))
     with pytest.raises(PluginError, match="SystemExit: 0"):
-        registry.resolve(spec)
+        targets.resolve(spec)
 
 
 def test_build_method_checks_the_options_and_calls_the_class(fake, install, code):
@@ -206,4 +206,4 @@ def test_an_options_class_that_pydantic_cannot_use_is_the_plugins_fault(fake, in
     with pytest.raises(
         PluginError, match=r"^'good' of plugin 'mine' \(kzoo-mine 1.2\) has options that cannot be used"
     ):
-        registry.validate_options(spec, {})
+        targets.validate_options(spec, {})

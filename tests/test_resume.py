@@ -27,7 +27,8 @@ from kzoo.base.epochs import EpochMeans
 from kzoo.data import array_source
 from kzoo.distribute.devices import make_strategy
 from kzoo.errors import CheckpointError, Interrupted, TrainingError
-from kzoo.plugins.registry import find_method, resolve
+from kzoo.plugins.registry import find_method
+from kzoo.plugins.targets import resolve
 from kzoo.random import fold_in, uniform
 from kzoo.recipe.load import load
 from kzoo.runs import checkpoint

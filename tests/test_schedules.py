@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 from kzoo import schedules
 from kzoo.errors import OptionsError
 from kzoo.options import Options
-from kzoo.plugins import describe, registry
+from kzoo.plugins import describe, targets
 from kzoo.schedules import Cosine, Linear, Steps, Time, WarmUp, value_at
 from kzoo.specs import MethodSpec
 
@@ -86,9 +86,9 @@ def spec():
 
 def test_a_fault_within_a_schedule_is_told_where_a_recipe_has_it():
     with pytest.raises(OptionsError, match=r"^mine: momentum\.end: missing$"):
-        registry.validate_options(spec(), {"momentum": {"schedule": "linear", "start": 0}})
+        targets.validate_options(spec(), {"momentum": {"schedule": "linear", "start": 0}})
     with pytest.raises(OptionsError, match=r"^mine: momentum\.ends: unknown key; did you mean 'end'\?$"):
-        registry.validate_options(spec(), {"momentum": {"schedule": "linear", "start": 0, "end": 1, "ends": 1}})
+        targets.validate_options(spec(), {"momentum": {"schedule": "linear", "start": 0, "end": 1, "ends": 1}})
 
 
 def test_an_option_that_may_be_a_schedule_is_shown_in_one_row():

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from kzoo.plugins import registry
+from kzoo.plugins import targets
 from kzoo.specs import DataFacts
 
 Batch = dict[str, tf.Tensor]
@@ -73,7 +73,7 @@ class Source:
             examples=self.size,
             classes=self.classes,
             vocabulary=self.vocabulary,
-            element=registry.modality(self.modality).element(self),
+            element=targets.modality(self.modality).element(self),
             modality=self.modality,
         )
 

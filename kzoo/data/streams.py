@@ -12,7 +12,7 @@ from kzoo.data import labels
 from kzoo.data.chosen import Choose, chosen_of
 from kzoo.data.source import Batch, Source, as_written
 from kzoo.errors import DataError, StrategyError
-from kzoo.plugins import registry
+from kzoo.plugins import targets
 from kzoo.random import example_keys, fold_in
 
 # Batches transformed at once. Each holds all its views, and the operations inside run in parallel too: not AUTOTUNE,
@@ -97,7 +97,7 @@ def training_stream(
     def asked_for(decode: Callable[..., Batch], keys: tf.Tensor) -> Batch:
         if choose is None:
             return decode()
-        modality = registry.modality(source.modality)
+        modality = targets.modality(source.modality)
         return chosen_of(decode(), keys, choose, modality, decode if source.chooses else None)
 
     @as_written
@@ -133,7 +133,7 @@ def evaluation_batches(
     ids: if given, only these examples, still in the fixed order; the others are not decoded.
     key: what the backbone takes, where that is not the modality's own: "image", of video.
     """
-    modality = registry.modality(source.modality)
+    modality = targets.modality(source.modality)
 
     @as_written
     def finish(batch: Any) -> Batch:

@@ -24,7 +24,7 @@ from kzoo.export.layout import CARD, FIGURES, MODEL, RECORDED
 from kzoo.export.proof import LIMIT, prove
 from kzoo.export.saved_model import recorded_answers
 from kzoo.modality import Signature
-from kzoo.plugins import registry
+from kzoo.plugins import registry, targets
 from kzoo.plugins.formats import runtime_version
 from kzoo.specs import FormatSpec
 from kzoo.system.failures import short
@@ -84,7 +84,7 @@ def export_backbone(
         )
     specs = [registry.find_format(one) for one in dict.fromkeys(formats)]
     registry.require_formats(spec.name for spec in specs)
-    served = registry.modality_taking(backbone.inputs[0].name).serve(
+    served = targets.modality_taking(backbone.inputs[0].name).serve(
         backbone, size=size, vocabulary=vocabulary, bits=bits, further=dict(signatures or {})
     )
     exportable = Exportable(backbone, served, dict(signatures or {}))
@@ -124,7 +124,7 @@ def _write_format(folder: Path, exportable: Exportable, spec: FormatSpec) -> dic
     """
     before = set(folder.rglob("*"))
     try:
-        found = registry.resolve(spec)(exportable, folder / spec.file)
+        found = targets.resolve(spec)(exportable, folder / spec.file)
         if "largest_error" not in found:
             found["largest_error"] = prove(folder, spec, [exportable.takes.name])
     except OSError:

@@ -79,7 +79,7 @@ def _importers(package: str) -> Iterator[Any]:
     switched off, or cannot be imported.
     """
     from kzoo.errors import PluginError
-    from kzoo.plugins import registry
+    from kzoo.plugins import targets
     from kzoo.plugins.load import load_plugins
 
     if package == "kzoo":
@@ -94,16 +94,16 @@ def _importers(package: str) -> Iterator[Any]:
             )
     provided = [one for kind in ("method", "backbone") for one in plugins.provided[kind]]  # type: ignore[index]
     owned = [one for one in provided if package in (_top(one.spec.target), _top(one.plugin.module))]
-    yield from (functools.partial(registry.resolve, one.spec) for one in owned)
+    yield from (functools.partial(targets.resolve, one.spec) for one in owned)
     yield from (functools.partial(_attempt, one.spec) for one in provided if one not in owned)
 
 
 def _attempt(spec: Any) -> None:
     from kzoo.errors import PluginError
-    from kzoo.plugins import registry
+    from kzoo.plugins import targets
 
     with suppress(PluginError):
-        registry.resolve(spec)
+        targets.resolve(spec)
 
 
 def _top(name: str) -> str:

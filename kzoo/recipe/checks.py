@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from kzoo.errors import PluginError
 from kzoo.options import place
-from kzoo.plugins import registry
+from kzoo.plugins import registry, targets
+from kzoo.plugins.explain import complaints, explain, suggest
 from kzoo.recipe.document import Document, value_at
 from kzoo.recipe.schema import Train, section_of
 from kzoo.specs import BackboneSpec, CodeSpec, DatasetSpec, MethodSpec, lacks_labels, too_few
@@ -63,7 +64,7 @@ def check_plugins(document: Document, begun: bool = False) -> dict[str, dict[str
     if backbone and not begun:
         _check_initial(document, backbone, options.get("backbone"))
     if method and data and data.image_shape and "method" in options:
-        allowed = registry.image_channels(method, registry.validate_options(method, options["method"]))
+        allowed = targets.image_channels(method, targets.validate_options(method, options["method"]))
         if allowed and data.image_shape[2] not in allowed:
             wanted = " or ".join(map(str, allowed))
             message = f"'{data.name}' has {data.image_shape[2]} channel(s); method '{method.name}' needs {wanted}"
@@ -102,8 +103,8 @@ def check_callbacks(document: Document) -> dict[str, dict[str, Any]]:
         try:
             full[name] = options.model_validate_json(json.dumps(values), strict=True).model_dump(mode="json")
         except ValidationError as error:
-            for item in registry.complaints(error):
-                document.problem(("callbacks", name, *place(item)), registry.explain(item, options))
+            for item in complaints(error):
+                document.problem(("callbacks", name, *place(item)), explain(item, options))
     return full
 
 
@@ -135,20 +136,20 @@ def _check_options(document: Document, section: str, spec: CodeSpec) -> dict[str
     if not isinstance(owner["options"], dict):
         return None
     try:
-        return registry.checked_options(spec, json.dumps(owner["options"])).model_dump(mode="json")
+        return targets.checked_options(spec, json.dumps(owner["options"])).model_dump(mode="json")
     except PluginError as error:
         document.problem(path, str(error), plugin=True)
         return None
     except ValidationError as error:
-        for item in registry.complaints(error):
-            document.problem((*path, *place(item)), registry.explain(item, spec.options))
+        for item in complaints(error):
+            document.problem((*path, *place(item)), explain(item, spec.options))
         return None
 
 
 def _check_split(document: Document, section: str, spec: DatasetSpec) -> None:
     split = value_at(document.data, f"{section}.split") or "train"
     if spec.splits and isinstance(split, str) and split not in spec.splits:
-        near = registry.suggest(split, list(spec.splits))
+        near = suggest(split, list(spec.splits))
         message = f"'{spec.name}' has no split '{split}'; it has {', '.join(spec.splits)}{near}"
         document.problem((*section.split("."), "split"), message)
 
@@ -160,7 +161,7 @@ def _check_features(document: Document, backbone: BackboneSpec, method: MethodSp
     for index, feature in enumerate(wanted if isinstance(wanted, list) else []):
         if isinstance(feature, str) and feature not in known:
             offered = "; ".join(f"'{owner.name}' offers {', '.join(owner.offers)}" for owner in owners)
-            message = f"no output '{feature}'; {offered}{registry.suggest(feature, known)}"
+            message = f"no output '{feature}'; {offered}{suggest(feature, known)}"
             document.problem(("evaluate", "features", index), message)
 
 

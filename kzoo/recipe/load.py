@@ -16,6 +16,7 @@ from pydantic import ValidationError
 import kzoo
 from kzoo.options import absolute, place
 from kzoo.plugins import registry
+from kzoo.plugins.explain import complaints, explain
 from kzoo.recipe.checks import DATASETS, FIND, check_callbacks, check_plugins, find_quietly
 from kzoo.recipe.document import Document, value_at
 from kzoo.recipe.schema import FORMAT, Optimizer, Recipe, Train, section_of
@@ -70,9 +71,9 @@ def _check_schema(document: Document) -> Recipe | None:
         # through JSON, because there "strict" means: a list may be a tuple, but "3" is not 3, and true is not 1
         recipe = Recipe.model_validate_json(json.dumps(document.data), strict=True)
     except ValidationError as error:
-        for item in registry.complaints(error):
+        for item in complaints(error):
             broken.add(item["loc"][0])
-            document.problem(place(item), _advice(document, item) or registry.explain(item, Recipe))
+            document.problem(place(item), _advice(document, item) or explain(item, Recipe))
     optimizer = None if "optimizer" in broken else section_of(document.data, "optimizer", Optimizer)
     train = None if "train" in broken else section_of(document.data, "train", Train)
     if optimizer:

@@ -14,7 +14,7 @@ from rich.table import Table
 from kzoo.errors import DataError, RecipeError
 from kzoo.folder.census import census_lines, image_census
 from kzoo.options import FolderOptions
-from kzoo.plugins import registry
+from kzoo.plugins import registry, targets
 from kzoo.plugins.describe import plain_table
 from kzoo.recipe.schema import Data, Labels, Optimizer, Recipe
 from kzoo.runs import presets
@@ -44,7 +44,7 @@ def view_size(recipe: Recipe, title: str, height: int, width: int) -> tuple[int,
     if size is None and height != width:
         raise DataError(f"{title}: images of {height} x {width} pixels; set method.options.size for square views")
     shape = (size or height, size or width)
-    if small := registry.too_small(registry.find_backbone(recipe.backbone.name), (*shape, None)):
+    if small := targets.too_small(registry.find_backbone(recipe.backbone.name), (*shape, None)):
         raise DataError(f"{title}: {small}; set {'method' if size else 'data'}.options.size")
     return shape
 

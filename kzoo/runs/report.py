@@ -24,7 +24,7 @@ from kzoo.export.layout import METADATA
 from kzoo.export.write import export_backbone
 from kzoo.method import Method
 from kzoo.modality import Shown
-from kzoo.plugins import registry
+from kzoo.plugins import registry, targets
 from kzoo.recipe.schema import Recipe
 from kzoo.runs import board
 from kzoo.runs.run import (
@@ -183,12 +183,12 @@ def pretext_figures(
 def picture_training(run: Run, method: Method, train: Source, test: Source | None, console: Console) -> None:
     """Draw what the pretext showed the model, what the model predicts for held-out examples, and how the loss fell."""
     with _drawing(run.figures / "views.png", console) as path:
-        registry.modality(train.modality).show(path, pretext_examples(method, train, run.recipe.seed))
+        targets.modality(train.modality).show(path, pretext_examples(method, train, run.recipe.seed))
     with _drawing(run.figures / "answers.png", console) as path:
         shown = pretext_examples(method, test or train, run.recipe.seed, method.visualised_examples)
         if answered := method.visualise(shown.raw, shown.ready):
             figures.answers(path, answered)
-            registry.modality(train.modality).animate(path.with_suffix(".webp"), answered)
+            targets.modality(train.modality).animate(path.with_suffix(".webp"), answered)
     with _drawing(run.figures / "loss.png", console) as path, (run.logs / "metrics.csv").open(newline="") as file:
         rows = [{**row, "epoch": int(row["epoch"]) + 1} for row in csv.DictReader(file)]  # Keras counts from 0
         figures.loss_curve(path, rows)
@@ -318,7 +318,7 @@ def _pixels(source: Source, ids: np.ndarray, size: int) -> np.ndarray | None:
     pixels = np.zeros((len(ids), size, size, source.image_shape[-1]), "float32") if source.image_shape else None
     done = 0
     for batch in evaluation_batches(source, _BATCH, size, ids):
-        found = registry.modality(source.modality).thumbnails(batch)
+        found = targets.modality(source.modality).thumbnails(batch)
         if found is None or pixels is None:
             return None
         pixels[places[done : done + len(found)]] = found

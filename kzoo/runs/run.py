@@ -26,7 +26,7 @@ from kzoo.data.source import Source
 from kzoo.errors import CheckpointError, DataError, EvaluationError, NoSplit, RecipeError
 from kzoo.folder.layout import some
 from kzoo.method import Method
-from kzoo.plugins import registry
+from kzoo.plugins import registry, targets
 from kzoo.plugins.load import describe, load_plugins
 from kzoo.recipe.load import load
 from kzoo.recipe.schema import Data, Recipe, changes, dump, recipe_hash
@@ -284,7 +284,7 @@ class Run:
 
 def open_data(data: Data, split: str | None = None) -> Source:
     """The source that a recipe's `data:` section names, or another split of it. Raises PluginError or DataError."""
-    return registry.open_dataset(data.name, split or data.split, **data.options)
+    return targets.open_dataset(data.name, split or data.split, **data.options)
 
 
 def open_sources(recipe: Recipe) -> tuple[Source, Source | None]:
@@ -331,7 +331,7 @@ def input_shape(recipe: Recipe, source: Source) -> tuple[int, ...]:
     """
     sides = view_size(recipe, source.name, *source.image_shape[:2]) if source.image_shape else None
     kind = registry.find_method(recipe.method.name).backbone_modality
-    return registry.modality(kind).input_shape(source, sides)
+    return targets.modality(kind).input_shape(source, sides)
 
 
 def side(recipe: Recipe, source: Source) -> int:
@@ -352,7 +352,7 @@ def build_backbone(recipe: Recipe, source: Source) -> keras.Model:
     shape: tuple[int | None, ...] = input_shape(recipe, source)
     if registry.find_method(recipe.method.name).any_size:
         shape = (None, None, shape[-1])
-    return registry.build_backbone(recipe.backbone.name, shape, **recipe.backbone.options)
+    return targets.build_backbone(recipe.backbone.name, shape, **recipe.backbone.options)
 
 
 def build_method(recipe: Recipe, source: Source, begin: Callable[[keras.Model], None] | None = None) -> Method:
@@ -363,7 +363,7 @@ def build_method(recipe: Recipe, source: Source, begin: Callable[[keras.Model], 
     backbone = build_backbone(recipe, source)
     if begin:
         begin(backbone)
-    return registry.build_method(recipe.method.name, backbone, data=source, **recipe.method.options)
+    return targets.build_method(recipe.method.name, backbone, data=source, **recipe.method.options)
 
 
 def compile_method(method: Method, recipe: Recipe, source: Source) -> None:

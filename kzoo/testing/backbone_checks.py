@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from kzoo.errors import ConformanceError, ExportError
 from kzoo.export.write import export_backbone
-from kzoo.plugins import registry
+from kzoo.plugins import registry, targets
 from kzoo.testing.claim_checks import check_abilities, check_strides
 from kzoo.testing.close import close
 from kzoo.testing.expected import name_of, refuse_unknown
@@ -23,7 +23,7 @@ def check_record(subject: BackboneSubject) -> None:
     """The record names a function, and outputs that have a meaning."""
     check_name(subject)
     spec = subject.setup.spec
-    if not callable(registry.resolve(spec)):
+    if not callable(targets.resolve(spec)):
         raise subject.fault(
             f"its target {spec.target} is no function", "name a function (input_shape, options) -> model"
         )

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from kzoo import patches
 from kzoo.errors import OptionsError
-from kzoo.plugins import registry
+from kzoo.plugins import targets
 from kzoo.specs import ABILITIES, PATCH_ABILITIES
 from kzoo.testing.close import close
 from kzoo.testing.subjects import BackboneSubject, outputs_in_training
@@ -44,7 +44,7 @@ def _check_patches(subject: BackboneSubject, claimed: set[str]) -> None:
             raise subject.fault(
                 f"{rows * columns} patches of {found.size} pixels are not its tokens", "give KeptPatches the patch size"
             )
-    side = getattr(registry.validate_options(subject.setup.spec, subject.setup.options), "patch_size", None)
+    side = getattr(targets.validate_options(subject.setup.spec, subject.setup.options), "patch_size", None)
     if side not in (None, found.size):  # None: what a preset says
         raise subject.fault(
             f"its option patch_size is {side}, its patches have {found.size} pixels", "give KeptPatches the option"

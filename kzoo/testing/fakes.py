@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo.method import Batch, Method
-from kzoo.plugins import registry
+from kzoo.plugins import targets
 from kzoo.specs import DataFacts
 from kzoo.testing.tiny import tiny_backbone
 
@@ -73,10 +73,10 @@ def build(
     """
     keras.utils.set_random_seed(0)
     if isinstance(backbone, str):
-        network = registry.build_backbone(backbone, shape, **(backbone_options or {}))
+        network = targets.build_backbone(backbone, shape, **(backbone_options or {}))
     else:
         network = backbone(shape)
-    method = registry.build_method(name, network, data=data, **options)
+    method = targets.build_method(name, network, data=data, **options)
     if learning_rate is not None:
         optimizer = keras.optimizers.SGD(learning_rate)
         method.compile(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)

@@ -9,7 +9,7 @@ import numpy as np
 from kzoo.errors import ConformanceError, TrainingError
 from kzoo.evaluate.collapse import collapsed, effective_rank, embedding_std
 from kzoo.method import Method
-from kzoo.plugins import registry
+from kzoo.plugins import targets
 from kzoo.specs import ABILITIES
 from kzoo.testing import examples
 from kzoo.testing.expected import name_of, refuse_unknown
@@ -31,7 +31,7 @@ def check_record(subject: MethodSubject) -> None:
     """The record names a `Method` whose class annotates the same options."""
     check_name(subject)
     spec = subject.setup.spec
-    found = registry.resolve(spec)
+    found = targets.resolve(spec)
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise subject.fault(f"its target {spec.target} is no Method", "let the record name a subclass of kzoo.Method")
     if found.options_class() is not spec.options:

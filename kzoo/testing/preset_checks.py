@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kzoo.plugins import registry
+from kzoo.plugins import registry, targets
 from kzoo.plugins.locate import resource
 from kzoo.runs.presets import find_weights
 from kzoo.runs.pretrained import answer, load_backbone
@@ -45,7 +45,7 @@ def check_record(subject: PresetSubject) -> None:
     if not spec.summary or "\n" in spec.summary:
         raise subject.fault("the summary is not one line", "give its record a summary of one line")
     backbone = registry.find_backbone(spec.backbone)
-    registry.validate_options(backbone, spec.backbone_options)
+    targets.validate_options(backbone, spec.backbone_options)
     if backbone.modality != spec.modality:
         raise subject.fault(f"'{backbone.name}' is for {backbone.modality}", "name its modality in the record")
     for part in ("trained", "untrained", "verdict"):

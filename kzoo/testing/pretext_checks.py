@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from kzoo.data.chosen import chosen_of
 from kzoo.method import Batch
-from kzoo.plugins import registry
+from kzoo.plugins import targets
 from kzoo.random import example_keys
 from kzoo.testing import examples
 from kzoo.testing.subjects import MethodSubject
@@ -63,13 +63,13 @@ def check_pretext(subject: MethodSubject) -> None:
 
 
 def _pretext(subject: MethodSubject, raw: Batch, keys: tf.Tensor) -> Batch:
-    method, asked = registry.resolve(subject.setup.spec), {}
+    method, asked = targets.resolve(subject.setup.spec), {}
 
     def choose(known: Batch, keys: tf.Tensor) -> Batch:
         asked.update(_tensors(subject, "choose", method.choose(known, keys, subject.options)))
         return asked
 
-    batch = chosen_of(dict(raw), keys, choose, registry.modality(subject.setup.spec.modality))
+    batch = chosen_of(dict(raw), keys, choose, targets.modality(subject.setup.spec.modality))
     return {**asked, **_tensors(subject, "pretext", method.pretext(batch, keys, subject.options))}
 
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from kzoo.errors import KzooError, RecipeError
-from kzoo.plugins import registry
+from kzoo.plugins import registry, targets
 from kzoo.specs import BackboneSpec, MethodSpec, PresetSpec
 from kzoo.testing.backbone_checks import BACKBONE_CHECKS
 from kzoo.testing.expected import name_of, run_check
@@ -44,7 +44,7 @@ def subjects_of(name: str) -> list[Subject]:
     found: list[Subject] = []
     for spec in registry.find_any(name):
         if isinstance(spec, MethodSpec | BackboneSpec):
-            registry.resolve(spec)
+            targets.resolve(spec)
             found.append(MethodSubject(spec) if isinstance(spec, MethodSpec) else BackboneSubject(spec))
         elif isinstance(spec, PresetSpec):
             found.append(PresetSubject(spec))

@@ -10,7 +10,7 @@ import numpy as np
 from kzoo.data.source import Source
 from kzoo.method import Method
 from kzoo.modality import CheckExamples
-from kzoo.plugins import registry
+from kzoo.plugins import registry, targets
 from kzoo.specs import PATCH_ABILITIES, BackboneSpec, MethodSpec
 from kzoo.testing.examples import raw_batch
 from kzoo.testing.tiny import tiny_vision_transformer
@@ -31,7 +31,7 @@ class MethodSetup:
 
     @property
     def examples(self) -> CheckExamples:
-        return registry.modality(self.spec.modality).examples()
+        return targets.modality(self.spec.modality).examples()
 
     @property
     def depth(self) -> int:
@@ -56,7 +56,7 @@ class MethodSetup:
 
     @property
     def _of_backbone(self) -> CheckExamples:
-        return registry.modality(self.spec.backbone_modality).examples()
+        return targets.modality(self.spec.backbone_modality).examples()
 
     def inputs(self, count: int, size: int | None = None, depth: int | None = None) -> np.ndarray:
         """What the method is called on: uint8 images `[count, H, W, C]` of the views' size, or int32 tokens."""
@@ -65,11 +65,11 @@ class MethodSetup:
 
     def view_size(self, size: int | None = None) -> int:
         """The size of what the backbone sees: that of the examples, where the options do not set another."""
-        return registry.validate_options(self.spec, self.options).model_dump().get("size") or size or self.examples.size
+        return targets.validate_options(self.spec, self.options).model_dump().get("size") or size or self.examples.size
 
     def build(self, size: int | None = None, depth: int | None = None) -> Method:
         """The method around a new backbone, for examples of a size and depth."""
-        options = registry.validate_options(self.spec, self.options)
+        options = targets.validate_options(self.spec, self.options)
         examples = self._of_backbone
         shape = examples.shape(None if self.spec.any_size else self.view_size(size), depth or self.depth)
         if self.backbone is None:
@@ -77,8 +77,8 @@ class MethodSetup:
             backbone = tiny(shape)
         else:
             spec = registry.find_backbone(self.backbone)
-            backbone = registry.build_backbone(self.backbone, shape, **spec.check_options)
-        return registry.resolve(self.spec)(backbone, options, data=self.source())
+            backbone = targets.build_backbone(self.backbone, shape, **spec.check_options)
+        return targets.resolve(self.spec)(backbone, options, data=self.source())
 
     def optimizer(self) -> keras.optimizers.Optimizer:
         """What trains the method, as quick as its record allows."""
@@ -87,7 +87,7 @@ class MethodSetup:
     def import_unlisted(self) -> None:
         """Import the code of a record that no plugin yields; what plugins bring, `import kzoo` lets Keras find."""
         if self.spec not in registry.methods():
-            registry.resolve(self.spec)
+            targets.resolve(self.spec)
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,12 @@ class BackboneSetup:
 
     @property
     def examples(self) -> CheckExamples:
-        return registry.modality(self.spec.modality).examples()
+        return targets.modality(self.spec.modality).examples()
 
     def build(self, size: int | None, depth: int) -> keras.Model:
         """The backbone for examples of a size, none for any, and depth."""
-        options = registry.validate_options(self.spec, self.options)
-        return registry.resolve(self.spec)(self.examples.shape(size, depth), options)
+        options = targets.validate_options(self.spec, self.options)
+        return targets.resolve(self.spec)(self.examples.shape(size, depth), options)
 
     def inputs(self, count: int, size: int, depth: int) -> np.ndarray:
         """What the backbone is called on: float images in [0, 1] `[count, size, size, depth]`, or int32 tokens."""
@@ -113,4 +113,4 @@ class BackboneSetup:
     def import_unlisted(self) -> None:
         """Import the code of a record that no plugin yields; what plugins bring, `import kzoo` lets Keras find."""
         if self.spec not in registry.backbones():
-            registry.resolve(self.spec)
+            targets.resolve(self.spec)

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from kzoo.options import Options
-from kzoo.plugins import describe, registry
+from kzoo.plugins import describe, registry, targets
 from kzoo.testing.subjects import Subject
 
 _NAME = r"([a-z][a-z0-9_]*/)?[a-z][a-z0-9_]*"
@@ -59,7 +59,7 @@ def check_options(subject: Subject) -> None:
             raise subject.fault(
                 f"option '{row['name']}' is not documented", 'give it Field(default, description="...")'
             )
-    options = registry.validate_options(spec, subject.setup.options)
+    options = targets.validate_options(spec, subject.setup.options)
     values = options.model_dump()
     if not _refuses(spec.options, values | {_UNLISTED: 1}):
         raise subject.fault("unknown options are accepted", "derive its options from kzoo.Options, extra='forbid'")

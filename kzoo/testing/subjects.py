@@ -18,7 +18,7 @@ from kzoo.data.source import Source
 from kzoo.errors import ConformanceError, TrainingError
 from kzoo.layers import dropout_keys, every_layer
 from kzoo.method import Batch, Logs, Method
-from kzoo.plugins import registry
+from kzoo.plugins import registry, targets
 from kzoo.runs import checkpoint
 from kzoo.specs import BackboneSpec, MethodSpec
 from kzoo.testing.fresh import FreshFailure, FreshProcess, prepare
@@ -185,7 +185,7 @@ class MethodSubject(Subject):
 
     @once
     def options(self) -> Any:
-        return registry.validate_options(self.setup.spec, self.setup.options)
+        return targets.validate_options(self.setup.spec, self.setup.options)
 
     @once
     def source(self) -> Source:

@@ -15,7 +15,7 @@ from kzoo.distribute import devices, workers
 from kzoo.errors import CheckpointError, TrainingError
 from kzoo.folder.census import census_lines
 from kzoo.method import Method
-from kzoo.plugins import registry
+from kzoo.plugins import registry, targets
 from kzoo.plugins.load import load_plugins
 from kzoo.recipe.schema import Recipe, recipe_hash
 from kzoo.runs import checkpoint, plan
@@ -203,7 +203,7 @@ def _plan(recipe: Recipe, run: Run, method: Method, source: Source, device: str)
     replicas = method.distribute_strategy.num_replicas_in_sync
     backbone, all_of_it = method.backbone.count_params(), method.count_params()
     found = {
-        "dataset": registry.modality(source.modality).describe(source),
+        "dataset": targets.modality(source.modality).describe(source),
         "backbone": f"{backbone:,} parameters, embedding of {method.width}",
         "method": f"{all_of_it - backbone:,} more parameters and state",
         "labels": f"{len(source.labelled):,} of {source.size:,} examples" if source.labelled is not None else "",

@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from kzoo.errors import RecipeError
-from kzoo.plugins import registry
+from kzoo.plugins import registry, targets
 
 
 def require_run(folder: Path) -> None:
@@ -37,5 +37,5 @@ def dataset_options(data: str, given: Iterable[str]) -> dict[str, Any]:
             options[key] = YAML(typ="safe", pure=True).load(value)
         except YAMLError:
             raise RecipeError(f"--set {one}: the value is not YAML; put it into quotes") from None
-    registry.validate_options(spec, options)
+    targets.validate_options(spec, options)
     return options

@@ -22,7 +22,7 @@ from kzoo.errors import DataError, EmbeddingsError, printable
 from kzoo.evaluate.features import Features, embed_all, make_reader
 from kzoo.folder.census import image_census
 from kzoo.options import FolderOptions, absolute
-from kzoo.plugins import registry
+from kzoo.plugins import registry, targets
 from kzoo.runs.kept import Kept
 from kzoo.runs.pretrained import find_current, open_kept
 from kzoo.system import disk
@@ -220,13 +220,13 @@ def _open(wanted: Wanted, model: keras.Model, size: int | None) -> dict[str, Sou
         options.setdefault("size", size)
         splits = splits or tuple(image_census(path, FolderOptions.model_validate(options)).splits)
     splits = splits or registry.find_dataset(wanted.data).splits or ("train",)
-    return {split: registry.open_dataset(wanted.data, split, **options) for split in splits}
+    return {split: targets.open_dataset(wanted.data, split, **options) for split in splits}
 
 
 def _check(source: Source, kept: Kept, key: str) -> None:
     """Raise DataError where the examples are not of the kind that the backbone takes."""
-    takes = registry.modality_taking(key)
-    if registry.modality(source.modality).key != takes.key:
+    takes = targets.modality_taking(key)
+    if targets.modality(source.modality).key != takes.key:
         raise DataError(f"{source.name}: holds {source.modality}; the backbone of {kept.place} takes '{key}'")
     known = kept.input.get("vocabulary")
     if source.vocabulary and known != list(source.vocabulary):

@@ -74,7 +74,7 @@ class TestGeometry:
     def test_other_sizes(self, size, channels, side):
         options = build(grid=7).options.model_copy(update={"size": None})
         raw = {"image": tf.zeros((1, size, size, channels), tf.uint8)}
-        ready = kzoo.plugins.registry.resolve(kzoo.plugins.registry.find_method("cpc")).pretext(
+        ready = kzoo.plugins.targets.resolve(kzoo.plugins.registry.find_method("cpc")).pretext(
             raw, tf.zeros(1, tf.int64), options
         )
         assert ready["patches"].shape == (1, 7 * side, 7 * side, channels)

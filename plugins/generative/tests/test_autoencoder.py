@@ -7,7 +7,8 @@ import tensorflow as tf
 
 import kzoo
 from kzoo.data import array_source
-from kzoo.plugins.registry import find_method, resolve
+from kzoo.plugins.registry import find_method
+from kzoo.plugins.targets import resolve
 from kzoo.testing import fakes
 from kzoo.testing.fakes import batch_of
 

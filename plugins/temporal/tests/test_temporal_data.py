@@ -21,7 +21,7 @@ from PIL import Image
 from kzoo.data import evaluation_batches, training_stream
 from kzoo.errors import DataError, NoSplit
 from kzoo.evaluate.features import embed_all
-from kzoo.plugins import registry
+from kzoo.plugins import targets
 from kzoo.recipe.load import load
 from kzoo.runs.report import _batches
 from kzoo.runs.run import input_shape, side
@@ -258,7 +258,7 @@ class TestVideoFiles:
 
     def test_it_is_found_by_name(self, tmp_path):
         write_video(tmp_path / "a.mp4")
-        source = registry.open_dataset(f"video:{tmp_path}", "train", size=16, fps=5, length=3)
+        source = targets.open_dataset(f"video:{tmp_path}", "train", size=16, fps=5, length=3)
         assert source.modality == "video"
 
 
@@ -315,10 +315,10 @@ class TestStereo:
 
 
 def test_the_samples_train_and_test_on_other_times():
-    train, test = (registry.open_dataset("clips", split, size=16, names=("carphone",)) for split in ("train", "test"))
+    train, test = (targets.open_dataset("clips", split, size=16, names=("carphone",)) for split in ("train", "test"))
     ends = [source.decode(tf.range(source.size, dtype=tf.int64))["time"].numpy() for source in (train, test)]
     assert ends[0].max() < ends[1].min()
-    train, test = (registry.open_dataset("pairs", split) for split in ("train", "test"))
+    train, test = (targets.open_dataset("pairs", split) for split in ("train", "test"))
     assert train.size > test.size > 0
 
 
