@@ -32,7 +32,7 @@ from rich.table import Table
 from kzoo.augment import view
 from kzoo.data import deterministic
 from kzoo.random import example_keys, fold_in
-from kzoo.runs.run import versions
+from kzoo.runs.provenance import versions
 from kzoo.system.files import write_text
 
 HERE = Path(__file__).parent

@@ -43,7 +43,7 @@ SHORT = [
 def outcome(name: str, overrides: list[str], console: Console) -> dict[str, Any]:
     """Train one recipe; returns what has become of it."""
     from kzoo.recipe.load import load
-    from kzoo.runs.run import open_sources
+    from kzoo.runs.build import open_sources
     from kzoo.train.loop import train
 
     recipe = load(ROOT / "recipes" / "fashion_mnist" / f"{name}.yaml", [*SHORT, *overrides])
@@ -67,7 +67,7 @@ def outcome(name: str, overrides: list[str], console: Console) -> dict[str, Any]
 def trained(run: Any, source: Any) -> Any:
     """The method of a run, from its newest checkpoint."""
     from kzoo.runs import checkpoint
-    from kzoo.runs.run import build_method, compile_method
+    from kzoo.runs.build import build_method, compile_method
 
     method = build_method(run.recipe, source)
     compile_method(method, run.recipe, source)

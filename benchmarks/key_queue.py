@@ -26,7 +26,7 @@ from rich.table import Table
 from step import BATCH, CHANNELS, LEARNING_RATE, MOMENTUM, SIZE, WARM_UP, Contestant, Turn, fitted, paired_batch
 
 import kzoo
-from kzoo.runs.run import versions
+from kzoo.runs.provenance import versions
 from kzoo.system.files import write_text
 
 LENGTHS = {"long": 65536, "short": BATCH}  # keys

@@ -19,7 +19,7 @@ import numpy as np
 from record import origin
 
 from kzoo.recipe.load import load
-from kzoo.runs import run as runs
+from kzoo.runs import build
 
 ROOT = Path(__file__).parents[1]
 METHODS = {
@@ -55,10 +55,10 @@ def main() -> None:
         ]
         began = time.monotonic()
         recipe = load(ROOT / "recipes" / "quickstart.yaml", overrides)
-        source, _ = runs.open_sources(recipe)
+        source, _ = build.open_sources(recipe)
         steps = source.size // recipe.train.batch_size
-        model = runs.build_method(recipe, source)
-        runs.compile_method(model, recipe, source)
+        model = build.build_method(recipe, source)
+        build.compile_method(model, recipe, source)
         before = [variable.numpy() for variable in model.backbone.trainable_variables]
         stream = model.stream(source, batch_size=recipe.train.batch_size, seed=recipe.seed)
         loss = model.fit_batches(stream, steps_per_epoch=steps, verbose=0).history["loss"][-1]

@@ -85,7 +85,7 @@ def measure(name: str, overrides: list[str], minutes: float, runs: Path | None, 
 
 def _seconds_per_step(recipe: Any) -> tuple[float, int]:
     """CPU seconds of one step, and the steps of an epoch."""
-    from kzoo.runs.run import build_method, compile_method, open_sources
+    from kzoo.runs.build import build_method, compile_method, open_sources
 
     source, _ = open_sources(recipe)
     steps = recipe.train.steps_per_epoch or source.size // recipe.train.batch_size

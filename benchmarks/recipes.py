@@ -319,14 +319,14 @@ def initial_logs(recipe: Recipe, batch: int) -> dict[str, float]:
     from kzoo.data import array_source
     from kzoo.layers import dropout_keys
     from kzoo.random import example_keys
-    from kzoo.runs import run as runs
+    from kzoo.runs import build
 
     side = recipe.data.options.get("size") or SIDES[recipe.data.name]
     images = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3)).astype("uint8")
     classes = [f"class {number}" for number in range(_classes(recipe))]
     labels = np.where(np.arange(batch) % 2, np.arange(batch), -1)  # every other one is labelled
     source = dataclasses.replace(array_source("random", images, labels, classes), size=EXAMPLES)
-    method = runs.build_method(recipe, source)
+    method = build.build_method(recipe, source)
     method.compile(keras.optimizers.SGD(0.0))
 
     def forward(part: Any, *, loss: Any = None, groups: Any = ()) -> StepLogs:

@@ -32,7 +32,7 @@ from rich.table import Table
 
 import kzoo
 from kzoo.layers import BatchNormalization
-from kzoo.runs.run import versions
+from kzoo.runs.provenance import versions
 from kzoo.system.files import write_text
 
 SIZE, CHANNELS, BATCH = 32, 3, 64  # pixels, colours, examples; each example is two views

@@ -65,8 +65,8 @@ def lay_out(folder: Path) -> Path:
 
 def draw(spec: MethodSpec, photographs: Path, scratch: Path) -> None:
     """What the pretext of a method shows the model, under the options of its first recipe for colour images."""
+    from kzoo.runs.build import build_method, open_data
     from kzoo.runs.report import pretext_examples
-    from kzoo.runs.run import build_method, open_data
 
     found = [recipe.path for recipe in outlines([ROOT / "recipes"]) if recipe.method == spec.name]
     path = next((path for path in found if path.parent.name == "photos"), found[0])

@@ -21,7 +21,7 @@ from kzoo.plugins.registry import find_backbone
 from kzoo.plugins.targets import too_small
 from kzoo.recipe.load import load
 from kzoo.recipe.schema import Recipe
-from kzoo.runs.run import build_backbone, open_sources
+from kzoo.runs.build import build_backbone, open_sources
 
 
 @pytest.fixture(autouse=True)

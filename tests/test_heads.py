@@ -12,8 +12,9 @@ from rich.console import Console
 
 from kzoo.errors import EvaluationError
 from kzoo.recipe.load import load
+from kzoo.runs.build import open_sources
 from kzoo.runs.report import export_run
-from kzoo.runs.run import Run, open_sources
+from kzoo.runs.run import Run
 from kzoo.train.loop import train
 
 RECIPE = """\

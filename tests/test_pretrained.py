@@ -18,9 +18,10 @@ from kzoo.cli.app import main
 from kzoo.errors import BackboneError
 from kzoo.recipe.load import load
 from kzoo.runs import checkpoint
+from kzoo.runs.build import build_method, open_sources
 from kzoo.runs.pretrained import Initial
 from kzoo.runs.report import export_run
-from kzoo.runs.run import Run, build_method, open_sources
+from kzoo.runs.run import Run
 from kzoo.train.loop import train
 from kzoo.use import verify as verifying
 

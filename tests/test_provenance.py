@@ -21,8 +21,9 @@ from kzoo.options import FolderOptions
 from kzoo.recipe.load import load
 from kzoo.recipe.schema import dump
 from kzoo.runs import checkpoint
+from kzoo.runs.build import open_sources
 from kzoo.runs.report import evaluate_run, export_run
-from kzoo.runs.run import Run, open_sources
+from kzoo.runs.run import Run
 from kzoo.system.files import read_json
 from kzoo.train.loop import train
 

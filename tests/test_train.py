@@ -16,8 +16,9 @@ from kzoo.errors import CheckpointError, EvaluationError, RecipeError, StrategyE
 from kzoo.evaluate import embed, embedding_std
 from kzoo.recipe.load import load
 from kzoo.runs import checkpoint
+from kzoo.runs.build import build_method, open_sources
 from kzoo.runs.report import evaluate_run
-from kzoo.runs.run import Run, build_method, open_sources
+from kzoo.runs.run import Run
 from kzoo.train.loop import train
 
 ROOT = Path(__file__).parents[1]

@@ -9,8 +9,9 @@ import numpy as np
 from kzoo.errors import BackboneError
 from kzoo.plugins import registry
 from kzoo.plugins.load import describe
+from kzoo.runs.build import open_data
 from kzoo.runs.kept import Kept, find_kept
-from kzoo.runs.run import Run, open_data
+from kzoo.runs.run import Run
 
 
 def load_backbone(place: str | Path) -> keras.Model:

@@ -1,9 +1,12 @@
 """What a file was made from. What is derived from a training says so, and is believed only where it holds."""
 
+import platform
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from kzoo.plugins.load import load_plugins
 from kzoo.system.files import sha256
 
 
@@ -27,3 +30,14 @@ class Origin:
     def holds(self, path: Path, written: Any) -> bool:
         """Whether a file is, to the last bit, the one that was made from it, by what was written down then."""
         return path.is_file() and written == self.of(path)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    names = ("kzoo", "keras", "tensorflow", "numpy")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+
+
+def plugin_versions() -> dict[str, str]:
+    """Distribution and version of every plugin in use."""
+    return {plugin.distribution: plugin.version for plugin in load_plugins().records if plugin.ok}

@@ -27,17 +27,9 @@ from kzoo.modality import Shown
 from kzoo.plugins import registry, targets
 from kzoo.recipe.schema import Recipe
 from kzoo.runs import board
-from kzoo.runs.run import (
-    Run,
-    build_method,
-    input_shape,
-    open_probed,
-    open_sources,
-    plugin_versions,
-    side,
-    tested_on,
-    versions,
-)
+from kzoo.runs.build import build_method, input_shape, open_probed, open_sources, side, tested_on
+from kzoo.runs.provenance import plugin_versions, versions
+from kzoo.runs.run import Run
 from kzoo.system import disk
 from kzoo.system.console import marked
 from kzoo.system.failures import short

@@ -14,7 +14,8 @@ from kzoo.recipe.schema import Recipe, changes, decisive, recipe_hash
 from kzoo.runs import checkpoint
 from kzoo.runs.checkpoint import Checkpoint
 from kzoo.runs.plan import steps_per_epoch
-from kzoo.runs.run import Run, plugin_versions, versions
+from kzoo.runs.provenance import plugin_versions, versions
+from kzoo.runs.run import Run
 from kzoo.system.console import marked
 from kzoo.system.files import replacing, sweep
 

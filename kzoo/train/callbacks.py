@@ -17,7 +17,8 @@ from kzoo.errors import Interrupted, TrainingError
 from kzoo.recipe.schema import Recipe, recipe_hash
 from kzoo.runs import checkpoint
 from kzoo.runs.checkpoint import Checkpoint
-from kzoo.runs.run import Run, plugin_versions, versions
+from kzoo.runs.provenance import plugin_versions, versions
+from kzoo.runs.run import Run
 from kzoo.system.files import sync
 
 _BAR = 12  # characters of the progress bar

@@ -19,22 +19,14 @@ from kzoo.plugins import registry, targets
 from kzoo.plugins.load import load_plugins
 from kzoo.recipe.schema import Recipe, recipe_hash
 from kzoo.runs import checkpoint, plan
+from kzoo.runs.build import build_method, compile_method, open_sources, precision, tested_on
 from kzoo.runs.checkpoint import Checkpoint
 from kzoo.runs.labels import keep_labels, seen_by_method
 from kzoo.runs.pretrained import Initial
-from kzoo.runs.provenance import Origin
+from kzoo.runs.provenance import Origin, plugin_versions, versions
 from kzoo.runs.report import Sources, evaluate_run, export_run, exported, made_from, picture_training, pretext_figures
 from kzoo.runs.resume import forget_after, refuse_changes, resume_run
-from kzoo.runs.run import (
-    Run,
-    build_method,
-    compile_method,
-    open_sources,
-    plugin_versions,
-    precision,
-    tested_on,
-    versions,
-)
+from kzoo.runs.run import Run
 from kzoo.system.console import marked, tell
 from kzoo.system.files import read_json
 from kzoo.system.signals import heard_signals

@@ -13,7 +13,7 @@ from kzoo.errors import EvaluationError
 from kzoo.evaluate.features import Features, embed_all, make_reader
 from kzoo.evaluate.probes import knn
 from kzoo.recipe.schema import NearestNeighbours, Recipe
-from kzoo.runs.run import open_probed, side
+from kzoo.runs.build import open_probed, side
 
 KEY = "knn_accuracy"
 _LARGEST = 5000  # examples to vote, and as many to ask, at most: the probe at the end takes all

@@ -110,10 +110,10 @@ def _probed(folder: Path, contract: dict[str, Any], console: Console) -> Check:
     from kzoo.evaluate.tables import table
     from kzoo.evaluate.verdict import within_noise
     from kzoo.recipe.schema import Recipe
+    from kzoo.runs.build import open_sources
     from kzoo.runs.kept import find_kept
     from kzoo.runs.pretrained import open_kept
     from kzoo.runs.report import probe
-    from kzoo.runs.run import open_sources
 
     told = contract.get("evaluation")
     if not told or not told["verdict"]:

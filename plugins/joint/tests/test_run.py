@@ -12,8 +12,8 @@ from rich.console import Console
 from kzoo.data.labels import labels_of
 from kzoo.errors import DataError
 from kzoo.recipe.load import load
+from kzoo.runs.build import open_sources
 from kzoo.runs.plan import print_forecast
-from kzoo.runs.run import open_sources
 from kzoo.train.loop import train
 
 RECIPE = """\

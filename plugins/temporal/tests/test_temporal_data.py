@@ -23,8 +23,8 @@ from kzoo.errors import DataError, NoSplit
 from kzoo.evaluate.features import embed_all
 from kzoo.plugins import targets
 from kzoo.recipe.load import load
+from kzoo.runs.build import input_shape, side
 from kzoo.runs.report import _batches
-from kzoo.runs.run import input_shape, side
 from kzoo.testing.tiny import tiny_backbone
 
 RATE, COUNT = 25, 60
