@@ -7,51 +7,26 @@ without TensorFlow: the largest relative error of an embedding, or why the forma
 What the file holds is not measured again.
 """
 
-import argparse
 import json
-import os
-import tempfile
 from pathlib import Path
+from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from every_backbone import measure_all
 
-import keras
-from record import origin
-
-import kzoo
 from kzoo.export.layout import METADATA
 from kzoo.export.proof import LIMIT
-from kzoo.export.write import export_backbone
 from kzoo.plugins import registry
-from kzoo.system.files import write_json
-
-ROOT = Path(__file__).parents[1]
-SIZE = 64
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "formats.json")
-    parser.add_argument("--only", default="*")
-    chosen = parser.parse_args()
-    formats = [spec.name for spec in registry.formats()]
-    rows = json.loads(chosen.json.read_text())["largest_error"] if chosen.json.exists() else {}
-    for spec in registry.backbones(chosen.only):
-        if spec.modality != "image" or spec.name in rows:
-            continue
-        keras.backend.clear_session()
-        keras.utils.set_random_seed(0)
-        backbone = kzoo.build_backbone(spec.name, input_shape=(SIZE, SIZE, 3), **spec.check_options)
-        with tempfile.TemporaryDirectory() as folder:
-            path = export_backbone(backbone, Path(folder), name="check", metadata={}, formats=formats)
-            contract = json.loads((path / METADATA).read_text())
-        found = {name: one.get("largest_error", one.get("refused")) for name, one in contract["formats"].items()}
-        rows[spec.name] = found
-        print(f"{spec.name}: " + ", ".join(f"{name} {value}" for name, value in found.items()), flush=True)
-        runtimes = {name: one["runtime"] for name, one in contract["formats"].items() if "runtime" in one}
-        about = {"size": SIZE, "limit": LIMIT, "runtimes": runtimes}
-        write_json(chosen.json, {**origin(), **about, "largest_error": rows})
+def measure(_: Any, path: Path) -> tuple[Any, str, dict[str, Any]]:
+    """The largest error of each format, or why it is missing."""
+    formats = json.loads((path / METADATA).read_text())["formats"]
+    found = {name: one.get("largest_error", one.get("refused")) for name, one in formats.items()}
+    said = ", ".join(f"{name} {value}" for name, value in found.items())
+    runtimes = {name: one["runtime"] for name, one in formats.items() if "runtime" in one}
+    return found, said, {"limit": LIMIT, "runtimes": runtimes}
 
 
 if __name__ == "__main__":
-    main()
+    every = [spec.name for spec in registry.formats()]
+    measure_all(__doc__.splitlines()[0], "formats.json", "largest_error", every, measure)

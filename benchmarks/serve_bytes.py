@@ -7,67 +7,42 @@ pixels of training's reader is written down, as a share of the embedding's large
 What the file holds is not measured again.
 """
 
-import argparse
-import json
-import os
-import tempfile
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from every_backbone import SIZE, measure_all
 from PIL import Image
-from record import origin
 from skimage import data
 
-import kzoo
 from kzoo.export.parity import LIMIT, differences, photograph
-from kzoo.export.write import export_backbone
-from kzoo.plugins import registry
-from kzoo.system.files import write_json
 
-ROOT = Path(__file__).parents[1]
-SIZE = 64
+PHOTOS = {
+    "china": photograph(),
+    "astronaut": Image.fromarray(data.astronaut()),
+    "chelsea": Image.fromarray(data.chelsea()),
+}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "serve_bytes.json")
-    parser.add_argument("--only", default="*")
-    chosen = parser.parse_args()
-    photos = {
-        "china": photograph(),
-        "astronaut": Image.fromarray(data.astronaut()),
-        "chelsea": Image.fromarray(data.chelsea()),
+def measure(backbone: keras.Model, path: Path) -> tuple[Any, str, dict[str, Any]]:
+    """Of each kind of file the largest difference on any photograph, or why it is refused."""
+    serve = tf.saved_model.load(str(path)).signatures["serve_bytes"]
+
+    def embed(pixels: np.ndarray) -> np.ndarray:
+        return np.asarray(backbone(pixels.astype(np.float32) / 255, training=False)["embedding"])
+
+    found = {name: differences(serve, embed, (SIZE, SIZE, 3), photo) for name, photo in PHOTOS.items()}
+    row = {
+        kind: value if isinstance(value, str) else max(one[kind] for one in found.values())
+        for kind, value in found["china"].items()
     }
-    rows = json.loads(chosen.json.read_text())["largest_difference"] if chosen.json.exists() else {}
-    for spec in registry.backbones(chosen.only):
-        if spec.modality != "image" or spec.name in rows:
-            continue
-        keras.backend.clear_session()
-        keras.utils.set_random_seed(0)
-        backbone = kzoo.build_backbone(spec.name, input_shape=(SIZE, SIZE, 3), **spec.check_options)
-        with tempfile.TemporaryDirectory() as folder:
-            path = export_backbone(backbone, Path(folder), name="check", metadata={})
-            serve = tf.saved_model.load(str(path)).signatures["serve_bytes"]
-
-            def embed(pixels: np.ndarray, backbone: keras.Model = backbone) -> np.ndarray:
-                return np.asarray(backbone(pixels.astype(np.float32) / 255, training=False)["embedding"])
-
-            found = {name: differences(serve, embed, (SIZE, SIZE, 3), photo) for name, photo in photos.items()}
-        kinds = found["china"]
-        rows[spec.name] = {
-            kind: value if isinstance(value, str) else max(one[kind] for one in found.values())
-            for kind, value in kinds.items()
-        }
-        worst = max(value for value in rows[spec.name].values() if not isinstance(value, str))
-        print(f"{spec.name}: at most {worst:.1e}", flush=True)
-        assert worst <= LIMIT, rows[spec.name]
-        about = {"size": SIZE, "photographs": list(photos), "limit": LIMIT}
-        write_json(chosen.json, {**origin(), **about, "largest_difference": rows})
+    worst = max(value for value in row.values() if not isinstance(value, str))
+    if worst > LIMIT:
+        raise SystemExit(f"{backbone.name}: {worst:.1e} is more than {LIMIT:g}: {row}")
+    return row, f"at most {worst:.1e}", {"photographs": list(PHOTOS), "limit": LIMIT}
 
 
 if __name__ == "__main__":
-    main()
+    measure_all(__doc__.splitlines()[0], "serve_bytes.json", "largest_difference", ["saved_model"], measure)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from io import StringIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,17 +27,7 @@ from kzoo.use import embed as embedding
 from kzoo.use import table
 from kzoo.use.embed import Wanted, embed_data
 
-RECIPE = """\
-kzoo: 1
-name: tiny
-data: {name: digits, options: {limit: 64}}
-backbone: {name: convnet4, options: {width: 8}}
-method: {name: rotation, options: {padding: 0}}
-optimizer: {name: adam, learning_rate: 1.0e-3}
-train: {epochs: 1, batch_size: 32}
-evaluate: {knn: null, linear: null, low_shot: null, max_test: 50}
-export: {formats: []}
-"""
+RECIPE = (Path(__file__).parent / "tiny.yaml").read_text()
 
 
 @pytest.fixture(scope="module")

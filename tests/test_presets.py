@@ -30,17 +30,7 @@ from kzoo.train.loop import train
 from kzoo.use import card, pack
 from kzoo.use.pack import pack_run
 
-RECIPE = """\
-kzoo: 1
-name: tiny
-data: {name: digits, options: {limit: 64}}
-backbone: {name: convnet4, options: {width: 8}}
-method: {name: rotation, options: {padding: 0}}
-optimizer: {name: adam, learning_rate: 1.0e-3}
-train: {epochs: 1, batch_size: 32}
-evaluate: {knn: {k: 3}, linear: null, low_shot: null, max_test: 50}
-export: {formats: []}
-"""
+RECIPE = (Path(__file__).parent / "tiny.yaml").read_text()
 NAME = "convnet4.rotation_digits"
 SHA = "0" * 64
 

@@ -25,17 +25,7 @@ from kzoo.runs.run import Run
 from kzoo.train.loop import train
 from kzoo.use import verify as verifying
 
-RECIPE = """\
-kzoo: 1
-name: tiny
-data: {name: digits, options: {limit: 64}}
-backbone: {name: convnet4, options: {width: 8}}
-method: {name: rotation, options: {padding: 0}}
-optimizer: {name: adam, learning_rate: 1.0e-3}
-train: {epochs: 1, batch_size: 32}
-evaluate: {knn: {k: 3}, linear: null, low_shot: null, max_test: 50}
-export: {formats: []}
-"""
+RECIPE = (Path(__file__).parent / "tiny.yaml").read_text()
 IMAGES = np.random.default_rng(0).random((3, 28, 28, 1)).astype("float32")
 
 

@@ -536,7 +536,10 @@ def test_a_disk_that_is_full_ends_it_with_one_line(tmp_path):
 
 
 def test_interrupted_from_the_keyboard_it_ends_with_the_exit_code_of_that(tmp_path):
-    process = begin(tmp_path / "run", "train.epochs=100000")
+    def listening():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # which what a shell starts behind itself ignores
+
+    process = begin(tmp_path / "run", "train.epochs=100000", preexec_fn=listening)
     log = tmp_path / "run" / "logs" / "metrics.csv"
     deadline = time.monotonic() + 300
     while not (log.exists() and len(log.read_text().splitlines()) > 1):  # until an epoch is over
