@@ -237,6 +237,11 @@ class Method(Bridge):
         """Share of the training that is done before this step, float32 in [0, 1]; 0 where its end is not known."""
         return self.time().share()
 
+    def trainable_but(self, others: Sequence[keras.Variable]) -> list[keras.Variable]:
+        """The trainable variables without these: the main group beside one of its own."""
+        apart = {id(variable) for variable in others}
+        return [variable for variable in self.trainable_variables if id(variable) not in apart]
+
     def value(self, option: Any) -> tf.Tensor:
         """What an option that may be a schedule (`kzoo.schedules`) is worth in this step: a full-precision scalar."""
         return tf.cast(value_at(option, self.time()), self.variable_dtype)

@@ -74,6 +74,12 @@ def copies(variable: Any) -> list[tf.Variable]:
     return list(value.values) if isinstance(value, tf.distribute.DistributedValues) else [value]
 
 
+def assign(variable: Any, value: Any) -> None:
+    """Write a value to all copies of a variable in this process, between steps; the same in every process."""
+    for copy in copies(variable):
+        copy.assign(value)
+
+
 def _context(what: str) -> Any:
     context = tf.distribute.get_replica_context()
     if context is None:

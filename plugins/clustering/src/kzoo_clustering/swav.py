@@ -57,8 +57,8 @@ class SwAV(Method):
 
     def optimizer_groups(self) -> dict[str, Group]:
         last = self.prototypes.trainable_variables
-        rest = [variable for variable in self.trainable_variables if variable is not last[0]]
-        return {"main": Group(rest), "prototypes": Group(last, frozen_until_epoch=self.options.freeze_epochs)}
+        prototypes = Group(last, frozen_until_epoch=self.options.freeze_epochs)
+        return {"main": Group(self.trainable_but(last)), "prototypes": prototypes}
 
     def train_step(self, batch: Batch) -> Logs:
         logs = self.minimise(batch)

@@ -101,11 +101,9 @@ class DeepInfoMax(Method):
 
     def optimizer_groups(self) -> dict[str, Group]:
         if not self.options.prior_weight:
-            return {"main": Group(self.trainable_variables)}
+            return super().optimizer_groups()
         own = self.discriminator.trainable_variables
-        names = {id(variable) for variable in own}
-        encoder = [variable for variable in self.trainable_variables if id(variable) not in names]
-        return {"main": Group(encoder), "discriminator": Group(own)}
+        return {"main": Group(self.trainable_but(own)), "discriminator": Group(own)}
 
     def train_step(self, batch: Batch) -> Logs:
         logs = self.minimise(batch, groups="main")

@@ -50,20 +50,12 @@ class LocalAggregation(InstDisc):
             initializer=lambda shape, dtype: tf.repeat(tf.range(shape[0])[:, None], shape[1], axis=1),
             trainable=False,
         )
-        self.aggregating = self.add_weight(  # 1 when the warm-up is over
-            name="aggregating", shape=(), dtype="int32", initializer="zeros", trainable=False
-        )
 
     def begin_epoch(self, epoch: int) -> None:
-        """End the warm-up, and cluster the bank; not before the very first epoch, when it holds no features yet."""
-        if epoch < self.options.warmup_epochs:
-            return
-        for copy in replicas.copies(self.aggregating):
-            copy.assign(1)
-        if epoch > 0:
-            labels = self.cluster(np.asarray(replicas.copies(self.bank.entries)[0]), epoch)
-            for copy in replicas.copies(self.clusters):
-                copy.assign(labels)
+        """Cluster the bank after the warm-up; not before the very first epoch, when it holds no features yet."""
+        if epoch >= max(1, self.options.warmup_epochs):
+            entries = np.asarray(replicas.copies(self.bank.entries)[0])
+            replicas.assign(self.clusters, self.cluster(entries, epoch))
 
     def cluster(self, entries: np.ndarray, epoch: int) -> np.ndarray:
         """The clusters, int32 `[n, clusterings]` in [0, clusters), of entries `[n, d]`: k-means from random entries."""
@@ -86,7 +78,7 @@ class LocalAggregation(InstDisc):
 
     def loss(self, outputs: Batch, batch: Batch) -> Logs:
         """The loss whose turn it is; close: the share of the background neighbours that are close, in [0, 1]."""
-        feature, aggregating = outputs["feature"], replicas.local(self.aggregating) > 0
+        feature, aggregating = outputs["feature"], self.epoch() >= self.options.warmup_epochs
         noise, background = 1 + self.options.noise, self.options.background
 
         def padded(ids: tf.Tensor) -> tf.Tensor:

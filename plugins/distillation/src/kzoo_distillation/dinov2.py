@@ -56,10 +56,10 @@ class DINOv2(MultiCrop):
 
     def optimizer_groups(self) -> dict[str, Group]:
         groups = super().optimizer_groups()
-        slow = {id(variable): variable for variable in patch_projection(self.backbone).trainable_variables}
-        rest = [variable for variable in groups["main"].variables if id(variable) not in slow]
-        projection = Group(list(slow.values()), lr_scale=self.options.patch_lr_scale)
-        return {**groups, "main": Group(rest), "patch_projection": projection}
+        slow = patch_projection(self.backbone).trainable_variables
+        projection = Group(slow, lr_scale=self.options.patch_lr_scale)
+        main = self.trainable_but([*groups["prototypes"].variables, *slow])
+        return {**groups, "main": Group(main), "patch_projection": projection}
 
     def masked(self, batch: Batch) -> Batch:
         """The batch with its masks (`mask_one_of_two`)."""

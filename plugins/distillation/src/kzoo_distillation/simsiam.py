@@ -32,9 +32,7 @@ class SimSiam(Twins):
 
     def optimizer_groups(self) -> dict[str, Group]:
         predictor = self.predictor.trainable_variables
-        inside = {id(variable) for variable in predictor}
-        rest = [variable for variable in self.trainable_variables if id(variable) not in inside]
-        return {"main": Group(rest), "predictor": Group(predictor, constant_rate=True)}
+        return {"main": Group(self.trainable_but(predictor)), "predictor": Group(predictor, constant_rate=True)}
 
     def forward(self, batch: Batch, training: bool) -> Batch:
         outputs = {}

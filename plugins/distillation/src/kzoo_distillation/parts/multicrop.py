@@ -43,9 +43,8 @@ class MultiCrop(Method):
     def optimizer_groups(self) -> dict[str, Group]:
         """The prototypes apart: they stay as they were drawn for the first epochs."""
         last = [variable for head in self.heads() for variable in head.layers[-1].trainable_variables]
-        held = {id(variable) for variable in last}
-        rest = [variable for variable in self.trainable_variables if id(variable) not in held]
-        return {"main": Group(rest), "prototypes": Group(last, frozen_until_epoch=self.options.freeze_epochs)}
+        prototypes = Group(last, frozen_until_epoch=self.options.freeze_epochs)
+        return {"main": Group(self.trainable_but(last)), "prototypes": prototypes}
 
     def large_keys(self, batch: Batch) -> tf.Tensor:
         """A key for each large view, int64 `[2B]`."""
