@@ -49,7 +49,7 @@ class SurroundingsError(KzooError):
 
 
 class StrategyError(RecipeError):
-    """The devices asked for cannot be had, or the batch does not divide over them."""
+    """The devices asked for are not available, or the batch does not divide over them."""
 
 
 class TrainingError(KzooError):
@@ -85,7 +85,7 @@ class BackboneError(KzooError):
 
 
 class PresetError(BackboneError):
-    """The weights of a preset are not those that its record names, or cannot be had."""
+    """The weights of a preset are not those that its record names, or not available."""
 
 
 class PackError(KzooError):

@@ -77,7 +77,7 @@ def _formats(contract: Mapping[str, Any]) -> Iterator[str]:
             yield f"| `{name}` | `{found['file']}` | {found['runtime']} | {found['largest_error']:.1e} |"
     refused = {name: found["refused"] for name, found in contract["formats"].items() if "refused" in found}
     if refused:
-        yield from ("", "What cannot be had:", "", *(f"- `{name}`: {why}" for name, why in refused.items()))
+        yield from ("", "What is not available:", "", *(f"- `{name}`: {why}" for name, why in refused.items()))
 
 
 def _calling(contract: Mapping[str, Any]) -> Iterator[str]:

@@ -57,9 +57,9 @@ def export_backbone(
 
     The folder is written beside, checked and renamed: a reader never sees half of it, a failed export leaves nothing,
     nothing is overwritten, and two exporters get two versions. What an exporter that was killed left beside them is
-    removed. A format that cannot be had of this backbone, or that does not return what the backbone returns, is left
-    out; the contract says why under `formats`. Without the SavedModel, where that is asked for, or with none of the
-    formats, nothing is written.
+    removed. A format that is not available for this backbone, or that does not return what the backbone returns, is
+    left out; the contract says why under `formats`. Without the SavedModel, where that is asked for, or with none of
+    the formats, nothing is written.
 
     Args:
         backbone: a built Functional model from float images in [0, 1], `[B,H,W,C]`, to a dict with "embedding" `[B,D]`.
@@ -118,9 +118,9 @@ def export_backbone(
 
 
 def _write_format(folder: Path, exportable: Exportable, spec: FormatSpec) -> dict[str, Any]:
-    """Write one format and prove it. Returns what the contract says of it: "refused" alone, where it cannot be had.
+    """Write one format and prove it. Returns what the contract says of it: "refused" alone, where it is not available.
 
-    Raises ExportError for the SavedModel, which can be had of every backbone that is sound.
+    Raises ExportError for the SavedModel, which is available for every backbone that is sound.
     """
     before = set(folder.rglob("*"))
     try:

@@ -62,7 +62,7 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _refuse(name: str, kind: str, sources: list[Path]) -> None:
-    """Raise RecipeError where a name cannot be had. sources: the Python files that will hold it."""
+    """Raise RecipeError where a name cannot be used. sources: the Python files that will hold it."""
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
         raise RecipeError(f"'{name}' cannot name a {kind}; write it as lower_snake_case, for example my_{kind}")
     used = {path.stem for path in sources} | {word for path in sources for word in _identifiers(path)}

@@ -26,7 +26,7 @@ _PATIENCE = 60  # seconds that a server may say nothing
 def find_weights(spec: PresetSpec) -> Path:
     """The file of a preset's weights, verified by its SHA-256; a URL is downloaded first, if it is not there yet.
 
-    Raises PresetError: the file is not the one that the record names, or cannot be had.
+    Raises PresetError: the file is not the one that the record names, or not available.
     """
     path = _place(spec)
     if _is_url(spec) and not path.exists():

@@ -235,7 +235,7 @@ def export_run(
     console.print(f"Exported to [bold]{marked(path)}[/bold]")
     for name, found in read_json(path / METADATA)["formats"].items():
         if "refused" in found:
-            console.print(f"  {name}: cannot be had: {found['refused']}", style="yellow", markup=False)
+            console.print(f"  {name}: not available: {found['refused']}", style="yellow", markup=False)
         else:
             error = f"largest relative error {found['largest_error']:.1e}"
             console.print(f"  {name}: {found['file']}, read again by {found['runtime']}, {error}", markup=False)
