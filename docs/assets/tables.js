@@ -1,5 +1,5 @@
 // Sorts a table by the column whose heading is clicked: numbers by their size, other cells by their text.
-// Says what is short enough to stand in one line.
+// Says what is short enough to stand in one line, and which first columns are narrow enough to stay in sight.
 document.addEventListener("DOMContentLoaded", () => {
   const value = (row, column) => row.cells[column].textContent.trim();
   const compare = (a, b) => {
@@ -7,13 +7,15 @@ document.addEventListener("DOMContentLoaded", () => {
     return isNaN(x) || isNaN(y) ? a.localeCompare(b) : x - y;
   };
   for (const code of document.querySelectorAll("article :not(pre) > code")) {
-    code.classList.toggle("long", code.textContent.length > (code.closest("td") ? 40 : 30));
+    code.classList.toggle("long", code.textContent.length > 40);
   }
   for (const table of document.querySelectorAll("article table:not([class])")) {
     for (const cell of table.querySelectorAll("td")) {
       cell.classList.toggle("prose", cell.textContent.length > 60);
       cell.classList.toggle("short", cell.textContent.length < 20);
     }
+    const names = table.rows[0].cells[0];
+    table.toggleAttribute("data-held", names.offsetWidth < 0.5 * document.body.clientWidth);
     if (!table.tBodies.length || table.tBodies[0].rows.length < 4) continue;
     for (const head of table.tHead.rows[0].cells) {
       const sort = () => {
