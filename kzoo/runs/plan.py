@@ -42,7 +42,9 @@ def view_size(recipe: Recipe, title: str, height: int, width: int) -> tuple[int,
     """
     size = recipe.method.options.get("size")
     if size is None and height != width:
-        raise DataError(f"{title}: images of {height} x {width} pixels; set method.options.size for square views")
+        views = "size" in registry.find_method(recipe.method.name).options.model_fields
+        remedy = "set method.options.size for square views" if views else "let data.options make them square"
+        raise DataError(f"{title}: images of {height} x {width} pixels; {remedy}")
     shape = (size or height, size or width)
     if small := targets.too_small(registry.find_backbone(recipe.backbone.name), (*shape, None)):
         raise DataError(f"{title}: {small}; set {'method' if size else 'data'}.options.size")

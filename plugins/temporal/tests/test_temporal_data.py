@@ -23,6 +23,7 @@ from kzoo.errors import DataError, NoSplit
 from kzoo.evaluate.features import embed_all
 from kzoo.plugins import targets
 from kzoo.recipe.load import load
+from kzoo.runs import plan
 from kzoo.runs.build import input_shape, side
 from kzoo.runs.report import _batches
 from kzoo.testing.tiny import tiny_backbone
@@ -369,6 +370,12 @@ def test_a_clip_is_evaluated_at_the_height_of_its_frames_not_at_their_number():
     source = VIDEOS.source(32, 3)
     assert input_shape(recipe, source) == (8, 32, 32, 3)
     assert side(recipe, source) == 32
+
+
+def test_pairs_that_are_not_square_are_told_by_what_can_be_set():
+    recipe = load(Path(__file__).parents[3] / "recipes" / "pairs" / "monodepth.yaml")
+    with pytest.raises(DataError, match="images of 256 x 512 pixels; let data.options make them square"):
+        plan.view_size(recipe, "pairs", 256, 512)
 
 
 def test_clips_that_a_method_returns_are_animated_beside_each_other(tmp_path):
