@@ -374,7 +374,7 @@ def test_a_clip_is_evaluated_at_the_height_of_its_frames_not_at_their_number():
 
 def test_pairs_that_are_not_square_are_told_by_what_can_be_set():
     recipe = load(Path(__file__).parents[3] / "recipes" / "pairs" / "monodepth.yaml")
-    with pytest.raises(DataError, match="images of 256 x 512 pixels; let data.options make them square"):
+    with pytest.raises(DataError, match=r"images of 256 x 512 pixels; let data\.options make them square"):
         plan.view_size(recipe, "pairs", 256, 512)
 
 
