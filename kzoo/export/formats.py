@@ -92,10 +92,7 @@ def write_onnx(exportable: Exportable, file: Path) -> dict[str, Any]:
             optimizer.GlobalPoolOptimizer,
             optimizer.IdentityOptimizer,
         )
-        # without catching errors, for which it would copy all weights once for each
-        written = optimizer.optimize_graph(
-            written, catch_errors=False, optimizers={one.__name__: one for one in chosen}
-        )
+        written = optimizer.optimize_graph(written, catch_errors=True, optimizers={one.__name__: one for one in chosen})
         utils.save_protobuf(str(file), written.make_model("kzoo"))
     return {}
 
