@@ -10,9 +10,11 @@ from pydantic import Field
 
 import kzoo
 from kzoo import optimizers
+from kzoo.base.bridge import Bridge
 from kzoo.data import array_source
 from kzoo.errors import DataError, OptionsError, StrategyError, SurroundingsError, TrainingError
 from kzoo.method import Group, Method
+from kzoo.plugins import registry, targets
 from kzoo.random import fold_in
 from kzoo.schedules import Linear
 from kzoo.testing import fakes
@@ -496,3 +498,12 @@ def test_a_batch_that_leaves_nothing_to_compare_is_refused_by_name(batch_size, a
     message = f"^train.batch_size: 'mean' learns nothing from fewer than 2 examples at once; received {received}$"
     with pytest.raises(StrategyError, match=message) if received else nullcontext():
         model.stream(array_source("x", images()), batch_size=batch_size, seed=0)
+
+
+def test_no_bundled_method_hides_what_the_bridge_to_keras_needs():
+    """But `test_step`, which is the author's to override."""
+    bridge = {name for kind in Bridge.__mro__ if kind.__module__.startswith("kzoo.base") for name in vars(kind)}
+    needed = {name for name in bridge - set(vars(Method)) if not name.startswith("__")} - {"test_step"}
+    for spec in registry.methods():
+        kinds = [kind for kind in targets.resolve(spec).__mro__ if issubclass(kind, Method) and kind is not Method]
+        assert not needed & {name for kind in kinds for name in vars(kind)}, spec.name

@@ -215,10 +215,10 @@ class Bridge(KerasTraining):
             local = shards // context.num_input_pipelines
             return training_stream(
                 source,
-                self.ready,
+                self._ready,
                 batch_size=batch_size,
                 seed=seed,
-                choose=self.asked,
+                choose=self._asked,
                 start_step=start_step,
                 shard_index=context.input_pipeline_id * local,
                 shard_count=shards,
@@ -231,13 +231,13 @@ class Bridge(KerasTraining):
 
     def transform(self, batch: Batch, keys: tf.Tensor) -> Batch:
         """A training batch from whole decoded examples, as `stream` makes it from what `choose` asks for."""
-        return self.ready(chosen_of(batch, keys, self.asked, self.modality), keys)
+        return self._ready(chosen_of(batch, keys, self._asked, self.modality), keys)
 
-    def asked(self, known: Batch, keys: tf.Tensor) -> Batch:
+    def _asked(self, known: Batch, keys: tf.Tensor) -> Batch:
         """What of each example is to be decoded, by `choose`."""
         return self.choose(known, fold_in(keys, "pretext"), self.options)
 
-    def ready(self, batch: Batch, keys: tf.Tensor) -> Batch:
+    def _ready(self, batch: Batch, keys: tf.Tensor) -> Batch:
         """The pretext, plus what every step may need: "id" and "seed", int64 `[B]`, for randomness inside the step."""
         ready = self.pretext(batch, fold_in(keys, "pretext"), self.options)
         return {"id": batch["id"], "seed": fold_in(keys, "step"), **ready}
